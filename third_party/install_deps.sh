@@ -1,0 +1,112 @@
+#!/bin/bash
+# Installs the packages of Debian 12 that caisson is built, tested and shown
+# with. Says nothing and does nothing when all are there.
+set -euo pipefail
+export LC_ALL=C
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=third_party/progress.sh
+. "$root/third_party/progress.sh"
+
+usage() {
+  cat <<'USAGE'
+usage: third_party/install_deps.sh [--bench] [--list]
+
+Installs, with apt-get and as root, what is missing of the Debian 12 packages
+that building, testing and the examples need.
+
+  --bench  also the container runtimes that bench/run.sh --peers compares with
+  --list   only print the names of the packages, one a line
+USAGE
+}
+
+build=(
+  bazel-bootstrap g++ gcc-12 clang-14 libclang-rt-14-dev
+  clang-format-14 clang-tidy-14
+  libabsl-dev libprotobuf-dev protobuf-compiler
+  libseccomp-dev libmnl-dev libnftnl-dev
+  libsqlite3-dev libisal-dev libzstd-dev libssl-dev zlib1g-dev
+  libgtest-dev libgmock-dev libbenchmark-dev nlohmann-json3-dev
+)
+# The freestanding launcher is also built for the other architecture.
+cross=(g++-aarch64-linux-gnu binutils-aarch64-linux-gnu libc6-dev-arm64-cross)
+# What makes the images, and the independent tools that tests check results
+# with. Library code runs none of them.
+tools=(
+  busybox-static mmdebstrap debian-archive-keyring umoci skopeo
+  ca-certificates curl git iproute2 libcap2-bin mount nftables python3-minimal
+  libarchive-tools pigz shellcheck util-linux xz-utils zstd
+)
+peers=(runc crun bubblewrap)
+
+list=0
+packages=("${build[@]}" "${tools[@]}")
+while (($#)); do
+  case $1 in
+    --bench) packages+=("${peers[@]}") ;;
+    --list) list=1 ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+
+command -v dpkg-query >/dev/null ||
+  die "this is not a Debian system (no dpkg-query): caisson's dependencies are packages of Debian 12"
+if [[ $(dpkg --print-architecture) == amd64 ]]; then
+  packages+=("${cross[@]}")
+fi
+if ((list)); then
+  printf '%s\n' "${packages[@]}"
+  exit 0
+fi
+
+# Sets the array missing.
+find_missing() {
+  local installed name
+  installed=" $(dpkg-query -W -f '${db:Status-Status}=${Package} ' "${packages[@]}" 2>/dev/null || true)"
+  missing=()
+  for name in "${packages[@]}"; do
+    [[ $installed == *" installed=$name "* ]] || missing+=("$name")
+  done
+}
+
+apt() {
+  apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+install_missing() {
+  apt install --no-install-recommends "${missing[@]}"
+}
+
+# Package lists that are absent or older than the mirror make apt-get fail
+# before it changes anything, so they are fetched only then.
+install_or_update() {
+  exec {lock}<&- # Not for services that a package may start.
+  if apt-get -s install --no-install-recommends "${missing[@]}" >/dev/null 2>&1 &&
+    install_missing; then
+    return
+  fi
+  apt update
+  install_missing
+}
+
+find_missing
+((${#missing[@]})) || exit 0
+
+codename=$(. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}")
+[[ $codename == "debian bookworm" ]] ||
+  die "this is not Debian 12 but \"$codename\"; install the equivalents of: ${missing[*]}"
+((EUID == 0)) ||
+  die "only root can install packages; run it with sudo, or install: ${missing[*]}"
+
+# One at a time: the second finds the work of the first.
+exec {lock}<"${BASH_SOURCE[0]}"
+flock "$lock"
+find_missing
+((${#missing[@]})) || exit 0
+
+export DEBIAN_FRONTEND=noninteractive
+echo "installing ${#missing[@]} Debian packages: ${missing[*]}"
+step "installing ${#missing[@]} Debian packages" install_or_update
+find_missing
+((${#missing[@]} == 0)) || die "apt-get succeeded, but still missing: ${missing[*]}"
