@@ -1,0 +1,95 @@
+#include "caisson/namespace.h"
+
+#include <errno.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+
+namespace caisson {
+namespace {
+
+// __NEW_UTS_LEN
+constexpr size_t kMaxHostname = 64;
+
+absl::Status CheckHostname(const NamespaceOptions& options) {
+  const std::string& name = options.hostname;
+  if (name.empty()) return absl::OkStatus();
+  if (options.uts != NamespaceSource::kNew) {
+    return absl::InvalidArgumentError(
+        "NamespaceOptions.hostname needs a uts namespace of its own: setting "
+        "it would rename the host");
+  }
+  if (name.size() > kMaxHostname) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("NamespaceOptions.hostname has ", name.size(),
+                     " bytes; the kernel allows ", kMaxHostname));
+  }
+  for (const char c : name) {
+    if (!absl::ascii_isalnum(c) && c != '-' && c != '.') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("NamespaceOptions.hostname ", Quoted(name),
+                       " has a character that is not a letter, digit, '-' or "
+                       "'.'"));
+    }
+  }
+  if (name.front() == '-' || name.front() == '.') {
+    return absl::InvalidArgumentError(
+        absl::StrCat("NamespaceOptions.hostname ", Quoted(name),
+                     " begins with '", name.substr(0, 1), "'"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckUser(const NamespaceOptions& options) {
+  if (!options.user.valid()) return absl::OkStatus();
+  const int type = ::ioctl(options.user.get(), NS_GET_NSTYPE);
+  if (type < 0) {
+    return ErrnoError(
+        errno, "ioctl(NamespaceOptions.user, NS_GET_NSTYPE)",
+        {.step = "namespaces", .hint = "the descriptor is no namespace"});
+  }
+  if (type != CLONE_NEWUSER) {
+    return absl::InvalidArgumentError(
+        "NamespaceOptions.user is a namespace of another kind");
+  }
+  const struct {
+    const char* name;
+    NamespaceSource source;
+  } kinds[] = {{"ipc", options.ipc}, {"net", options.net}};
+  for (const auto& kind : kinds) {
+    if (kind.source == NamespaceSource::kNew) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "NamespaceOptions.", kind.name,
+        " is the host's, which NamespaceOptions.user has no rights in: its "
+        "file systems could not be mounted"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Namespace::Namespace(NamespaceOptions options) : options_(std::move(options)) {}
+
+absl::StatusOr<Namespace> Namespace::Create(NamespaceOptions options) {
+  RETURN_IF_ERROR(CheckHostname(options));
+  RETURN_IF_ERROR(CheckUser(options));
+  return Namespace(std::move(options));
+}
+
+uint64_t Namespace::clone_flags() const {
+  uint64_t flags = CLONE_NEWNS | CLONE_NEWPID;
+  if (options_.ipc == NamespaceSource::kNew) flags |= CLONE_NEWIPC;
+  if (options_.uts == NamespaceSource::kNew) flags |= CLONE_NEWUTS;
+  if (options_.net == NamespaceSource::kNew) flags |= CLONE_NEWNET;
+  return flags;
+}
+
+}  // namespace caisson

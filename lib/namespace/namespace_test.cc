@@ -1,0 +1,84 @@
+#include "caisson/namespace.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#include <string>
+#include <utility>
+
+#include "lib/base/status_matchers.h"
+
+namespace caisson {
+namespace {
+
+using ::caisson::testing::StatusIs;
+using ::testing::HasSubstr;
+
+absl::Status Check(NamespaceOptions options) {
+  return Namespace::Create(std::move(options)).status();
+}
+
+NamespaceOptions WithHostname(const std::string& name) {
+  NamespaceOptions options;
+  options.hostname = name;
+  return options;
+}
+
+TEST(NamespaceTest, EverythingIsNewByDefault) {
+  ASSERT_OK_AND_ASSIGN(Namespace ns, Namespace::Create({}));
+  EXPECT_EQ(ns.clone_flags(), uint64_t{CLONE_NEWNS} | CLONE_NEWPID |
+                                  CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET);
+}
+
+TEST(NamespaceTest, SharedKindsAreNotCloned) {
+  NamespaceOptions options;
+  options.net = NamespaceSource::kShareWithHost;
+  ASSERT_OK_AND_ASSIGN(Namespace ns, Namespace::Create(std::move(options)));
+  EXPECT_EQ(ns.clone_flags() & CLONE_NEWNET, 0u);
+}
+
+TEST(NamespaceTest, HostnamesAreChecked) {
+  EXPECT_OK(Check(WithHostname("web-1.example")));
+  for (const char* bad : {"a b", "a/b", "-a", ".a", "a\n", "\xff"}) {
+    EXPECT_THAT(Check(WithHostname(bad)),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("NamespaceOptions.hostname")))
+        << bad;
+  }
+  EXPECT_OK(Check(WithHostname(std::string(64, 'a'))));
+  EXPECT_THAT(Check(WithHostname(std::string(65, 'a'))),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("65")));
+}
+
+TEST(NamespaceTest, HostIsNeverRenamed) {
+  NamespaceOptions options = WithHostname("web");
+  options.uts = NamespaceSource::kShareWithHost;
+  EXPECT_THAT(Check(std::move(options)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("would rename the host")));
+}
+
+TEST(NamespaceTest, UserNamespaceIsCheckedForItsKind) {
+  NamespaceOptions options;
+  options.user = UniqueFd(::open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC));
+  EXPECT_THAT(
+      Check(std::move(options)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("another kind")));
+  NamespaceOptions file;
+  file.user = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_THAT(
+      Check(std::move(file)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("NS_GET_NSTYPE")));
+}
+
+TEST(NamespaceTest, UserNamespaceOwnsWhatItIsUsedWith) {
+  NamespaceOptions options;
+  options.user = UniqueFd(::open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC));
+  options.ipc = NamespaceSource::kShareWithHost;
+  EXPECT_THAT(Check(std::move(options)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("NamespaceOptions.ipc")));
+}
+
+}  // namespace
+}  // namespace caisson
