@@ -1,0 +1,238 @@
+// Control groups: limits, kill and out-of-memory evidence for a set of
+// processes, on cgroup v1, v2 and hybrid hosts alike.
+//
+//   auto parent = caisson::CgroupParent::Open({.path = "/jobs"});
+//   auto group = parent->Create({.name = "job-7",
+//                                .limits = {.memory_max = 64 << 20,
+//                                           .pids_max = 32}});
+//   auto entry = group->OpenEntry();
+//   ... start a process that is born in *entry, wait for it ...
+//   bool out_of_memory = *group->OomKills() > 0;
+//   absl::Status status = group->Destroy();
+//
+// A CgroupParent is a lifetime. It makes one directory of its own below the
+// path that it is given and holds a lock (flock(2)) on it; its groups lie in
+// that directory:
+//
+//   /jobs/caisson-<pid>-<random>/job-7      in each hierarchy that is needed
+//
+// The kernel drops the lock when the process dies, however it dies (and with it
+// all copies of it that were forked and executed nothing). Recover() kills and
+// removes what unlocked directories hold and touches nothing else. Processes
+// that share one path therefore never meet each other's groups.
+//
+// Not for: moving the calling process, systemd's scopes (make one over D-Bus
+// and give its path as the parent), or statistics.
+#ifndef CAISSON_CGROUP_H_
+#define CAISSON_CGROUP_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "caisson/cgroup_layout.h"
+#include "caisson/unique_fd.h"
+
+namespace caisson {
+
+namespace cgroup {
+class Group;
+class Owner;
+}  // namespace cgroup
+
+// How long Kill(), Destroy() and Recover() wait for killed processes to be
+// gone. Longer is needed only for processes in uninterruptible sleep.
+inline constexpr absl::Duration kCgroupKillTimeout = absl::Seconds(30);
+
+// `quota` of CPU time in each `period`, over all CPUs: 150 ms of 100 ms is one
+// and a half CPUs. Whole microseconds, rounded down.
+struct CpuQuota {
+  absl::Duration quota;  // 1 ms or more; InfiniteDuration(): no limit
+  absl::Duration period = absl::Milliseconds(100);  // 1 ms to 1 s
+};
+
+// Absent means: as it is (in a new group: no limit). kUnlimited takes a limit
+// away.
+struct CgroupLimits {
+  static constexpr int64_t kUnlimited = -1;
+
+  // Bytes of memory, more than 0; the kernel rounds down to whole pages.
+  // v2 memory.max, v1 memory.limit_in_bytes.
+  std::optional<int64_t> memory_max;
+
+  // Bytes of swap alone, as v2 counts them (memory.swap.max); 0: no swap.
+  // v1 limits memory and swap together (memory.memsw.limit_in_bytes), so the
+  // sum is written there and memory_max must be limited too.
+  std::optional<int64_t> memory_swap_max;
+
+  // v2 cpu.max, v1 cpu.cfs_quota_us and cpu.cfs_period_us.
+  std::optional<CpuQuota> cpu_quota;
+
+  // Share of the CPU when it is contended, 1 to 10000; a new group has 100.
+  // v2 cpu.weight. v1 cpu.shares = weight * 1024 / 100, which is what the v2
+  // kernel itself uses, so equal weights mean equal shares on both.
+  std::optional<uint64_t> cpu_weight;
+
+  // Processes and threads, 0 to 4194304. 0 is the kernel's 0 (no fork
+  // succeeds), not "unlimited". pids.max.
+  std::optional<int64_t> pids_max;
+};
+
+struct CgroupOptions {
+  std::string name;  // one path component, unique below its CgroupParent
+  CgroupLimits limits;
+  // Controllers that the group shall have although no limit asks for them:
+  // kMemory to count OOM kills without a limit, or whatever a later
+  // SetLimits() will need. Each v1 hierarchy costs a mkdir and an rmdir, so a
+  // group joins only those that it needs.
+  std::vector<CgroupController> controllers;
+};
+
+// What a new process needs to be born in a group. Everything is opened for
+// the caller, close-on-exec, and independent of the Cgroup's lifetime.
+struct CgroupEntry {
+  // For clone3() with CLONE_INTO_CGROUP; none on a host without cgroup v2, and
+  // after Kill().
+  UniqueFd v2_directory;
+  // Files to which the child itself writes "0" while it still has one thread:
+  // `tasks` of each v1 hierarchy (which does not wait for an RCU grace period
+  // as `cgroup.procs` does), and after Kill() `cgroup.procs` of v2.
+  std::vector<UniqueFd> join_files;
+};
+
+// One directory of a group, for programs that read other kernel files.
+struct CgroupPath {
+  CgroupVersion version = CgroupVersion::kV2;
+  std::vector<CgroupController> controllers;  // that the group asked for there
+  std::string directory;  // "/sys/fs/cgroup/memory/jobs/caisson-1-2f.../job-7"
+};
+
+// One control group. The const methods are thread-safe; the others need
+// external synchronisation. Kill() and Destroy() block until the processes are
+// gone; the rest only waits for the kernel to make, write and read files.
+//
+// The destructor does what Destroy() does and ignores its status: what cannot
+// be removed is left for CgroupParent::Recover(). In a process that was forked
+// from the one that made the group it does nothing.
+class [[nodiscard]] Cgroup final {
+ public:
+  Cgroup(Cgroup&&) noexcept;
+  Cgroup& operator=(Cgroup&&) noexcept;
+  ~Cgroup();
+
+  const std::string& name() const;
+  // Absolute path of the group in every hierarchy that it is in, as
+  // /proc/PID/cgroup shows it outside of cgroup namespaces.
+  const std::string& path() const;
+  std::vector<CgroupPath> paths() const;
+
+  absl::StatusOr<CgroupEntry> OpenEntry() const;
+
+  // Changes the limits that are present in `limits`. All values are validated
+  // before the first write; if a write fails, those before it are taken back.
+  // FAILED_PRECONDITION if a controller is needed that the group was not
+  // created with. Lowering memory_max below what is in use makes the kernel
+  // reclaim and then kill (v2), or fails with EBUSY (v1).
+  absl::Status SetLimits(const CgroupLimits& limits);
+
+  // How many processes of this group and its descendants the kernel's
+  // out-of-memory killer has killed. v2: memory.events, which also counts
+  // descendants that are gone; v1: memory.oom_control of the existing ones.
+  // FAILED_PRECONDITION without the memory controller (see
+  // CgroupOptions::controllers).
+  absl::StatusOr<int64_t> OomKills() const;
+
+  // The processes of the group and its descendants, in ascending order, as seen
+  // from the caller's PID namespace (0: not visible there; v2 only).
+  absl::StatusOr<std::vector<pid_t>> Processes() const;
+
+  // Sends SIGKILL to all processes of the group and its descendants, also to
+  // those that are being forked, and waits until they are gone. The group stays
+  // and can be entered again, on v2 by moving only: newer kernels (seen
+  // in 6.18) kill what is born by CLONE_INTO_CGROUP in a group that cgroup.kill
+  // was ever written to. A fork bomb cannot outrun it: v2 uses cgroup.kill; on
+  // v1 nothing can be forked meanwhile (pids.max 0, or the freezer; on a host
+  // that mounts neither a bomb may win), and signals go to pidfds of verified
+  // members, never to a bare PID. DEADLINE_EXCEEDED names processes that
+  // outlived `timeout`. Precondition: the caller is not in the group.
+  absl::Status Kill(absl::Duration timeout = kCgroupKillTimeout) const;
+
+  // Kills what is inside and removes the group with all its descendants from
+  // all hierarchies. Idempotent. After a failure it can be called again.
+  absl::Status Destroy(absl::Duration timeout = kCgroupKillTimeout);
+
+ private:
+  friend class CgroupParent;
+  explicit Cgroup(std::unique_ptr<cgroup::Group> group);
+  void DestroyIfOurs();
+
+  std::unique_ptr<cgroup::Group> group_;  // null when moved from
+};
+
+struct CgroupParentOptions {
+  // Absolute path of the group below which the groups are made, the same in
+  // all hierarchies and as /proc/self/cgroup would show it. What does not exist
+  // of it is made, and removed with the last CgroupParent that uses it.
+  std::string path = "/caisson";
+};
+
+// Makes groups below one path. Thread-safe.
+//
+// Cgroup v2: controllers that a group needs are enabled
+// (cgroup.subtree_control) in every group from the mount's root down, where
+// they are not yet; that is not undone. A group with processes of its own
+// cannot have controllers enabled (the no-internal-process rule), so no process
+// may live in `path`; the error says which group is in the way.
+//
+// The directory goes away with the last of the CgroupParent and its groups.
+class [[nodiscard]] CgroupParent final {
+ public:
+  // Detects the layout; makes nothing yet: hierarchies are prepared when the
+  // first group needs them. INVALID_ARGUMENT for a bad path,
+  // FAILED_PRECONDITION if no hierarchy is mounted writable.
+  static absl::StatusOr<CgroupParent> Open(const CgroupParentOptions& options);
+
+  // Kills the processes in and removes the directories of CgroupParents at
+  // `options.path` whose owner is dead; goes on after a failure and returns the
+  // first. A path that does not exist is OK. The result lists what was removed.
+  // Safe to call at any time and by several processes at once.
+  static absl::StatusOr<std::vector<std::string>> Recover(
+      const CgroupParentOptions& options,
+      absl::Duration timeout = kCgroupKillTimeout);
+
+  CgroupParent(CgroupParent&&) noexcept;
+  CgroupParent& operator=(CgroupParent&&) noexcept;
+  ~CgroupParent();
+
+  // Makes a group with its limits. All or nothing. ALREADY_EXISTS if this
+  // CgroupParent has one of that name; FAILED_PRECONDITION, naming the
+  // controller, the layout and what to do, if a controller is missing.
+  absl::StatusOr<Cgroup> Create(const CgroupOptions& options) const;
+
+  // Removes the directory now. FAILED_PRECONDITION (EBUSY) while there are
+  // groups; they go on working, and the directory goes with the last of them.
+  // Create() fails from then on.
+  absl::Status Close();
+
+  // The directory of this object: "/caisson/caisson-<pid>-<random>".
+  const std::string& path() const;
+  const CgroupLayout& layout() const;
+
+  // For the library itself: nobody else can make an Owner.
+  explicit CgroupParent(std::shared_ptr<cgroup::Owner> owner);
+
+ private:
+  std::shared_ptr<cgroup::Owner> owner_;  // null when moved from
+};
+
+}  // namespace caisson
+
+#endif  // CAISSON_CGROUP_H_

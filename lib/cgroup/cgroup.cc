@@ -1,0 +1,96 @@
+#include "caisson/cgroup.h"
+
+#include <utility>
+
+#include "lib/base/status_macros.h"
+#include "lib/cgroup/deadline.h"
+#include "lib/cgroup/filesystem.h"
+#include "lib/cgroup/group.h"
+#include "lib/cgroup/owner.h"
+
+namespace caisson {
+
+Cgroup::Cgroup(std::unique_ptr<cgroup::Group> group)
+    : group_(std::move(group)) {}
+Cgroup::Cgroup(Cgroup&&) noexcept = default;
+
+Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
+  if (this != &other) {
+    DestroyIfOurs();
+    group_ = std::move(other.group_);
+  }
+  return *this;
+}
+
+Cgroup::~Cgroup() { DestroyIfOurs(); }
+
+void Cgroup::DestroyIfOurs() {
+  if (group_ != nullptr && group_->IsOurs()) (void)Destroy();
+}
+
+const std::string& Cgroup::name() const { return group_->name(); }
+const std::string& Cgroup::path() const { return group_->path(); }
+
+std::vector<CgroupPath> Cgroup::paths() const {
+  std::vector<CgroupPath> paths;
+  for (const cgroup::Member& member : group_->members()) {
+    paths.push_back({member.version, cgroup::ToVector(member.controllers),
+                     member.dir.path});
+  }
+  return paths;
+}
+
+absl::StatusOr<CgroupEntry> Cgroup::OpenEntry() const {
+  return group_->OpenEntry();
+}
+
+absl::Status Cgroup::SetLimits(const CgroupLimits& limits) {
+  return group_->SetLimits(limits, cgroup::Group::LimitMode::kRestoreOnFailure);
+}
+
+absl::StatusOr<int64_t> Cgroup::OomKills() const { return group_->OomKills(); }
+
+absl::StatusOr<std::vector<pid_t>> Cgroup::Processes() const {
+  return group_->Processes();
+}
+
+absl::Status Cgroup::Kill(absl::Duration timeout) const {
+  return group_->Kill(cgroup::Deadline(timeout));
+}
+
+absl::Status Cgroup::Destroy(absl::Duration timeout) {
+  return group_->Destroy(cgroup::Deadline(timeout));
+}
+
+absl::StatusOr<CgroupParent> CgroupParent::Open(
+    const CgroupParentOptions& options) {
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<cgroup::Owner> owner,
+      cgroup::Owner::Open(options, std::make_shared<cgroup::Filesystem>()));
+  return CgroupParent(std::move(owner));
+}
+
+absl::StatusOr<std::vector<std::string>> CgroupParent::Recover(
+    const CgroupParentOptions& options, absl::Duration timeout) {
+  return cgroup::Owner::Recover(options, cgroup::Filesystem(),
+                                cgroup::Deadline(timeout));
+}
+
+CgroupParent::CgroupParent(std::shared_ptr<cgroup::Owner> owner)
+    : owner_(std::move(owner)) {}
+CgroupParent::CgroupParent(CgroupParent&&) noexcept = default;
+CgroupParent& CgroupParent::operator=(CgroupParent&&) noexcept = default;
+CgroupParent::~CgroupParent() = default;
+
+absl::StatusOr<Cgroup> CgroupParent::Create(
+    const CgroupOptions& options) const {
+  ASSIGN_OR_RETURN(std::unique_ptr<cgroup::Group> group,
+                   owner_->Create(options));
+  return Cgroup(std::move(group));
+}
+
+absl::Status CgroupParent::Close() { return owner_->Close(); }
+const std::string& CgroupParent::path() const { return owner_->path(); }
+const CgroupLayout& CgroupParent::layout() const { return owner_->layout(); }
+
+}  // namespace caisson

@@ -1,0 +1,187 @@
+// Lifetimes: owners that die, owners that share a path.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "caisson/cgroup.h"
+#include "lib/base/status_matchers.h"
+#include "lib/cgroup/filesystem.h"
+#include "lib/cgroup/kernel_fixture.h"
+#include "lib/cgroup/limits.h"
+#include "lib/sys/open.h"
+#include "lib/sys/pidfd_open.h"
+
+namespace caisson {
+namespace {
+
+using ::caisson::testing::StatusIs;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+// An owner that is killed leaves a process and groups; Recover() finds them and
+// leaves those of a living owner alone.
+TEST_F(CgroupKernelTest, RecoverAfterKillOfTheOwner) {
+  CgroupParent alive = Open();
+  ASSERT_OK_AND_ASSIGN(Cgroup bystander, alive.Create({.name = "job"}));
+  Child sleeper(bystander, Sleep);
+
+  Signal ready;
+  const pid_t owner = ::fork();
+  if (owner == 0) {
+    CgroupParent parent = Open();
+    auto group = parent.Create(
+        {.name = "job",
+         .limits = {.memory_max = 64 << 20, .cpu_weight = 10, .pids_max = 10}});
+    if (!group.ok()) ::_exit(1);
+    // A program: a mere copy of the owner would hold its lock, too.
+    Signal executed;
+    Child orphan(*group, ExecSleep);
+    executed.AwaitExec();
+    ready.SendPid(orphan.pid());
+    Sleep();
+  }
+  const pid_t orphan = ready.AwaitPid();
+  ASSERT_OK_AND_ASSIGN(UniqueFd pidfd, sys::OpenPidfd(orphan));
+  // As long as the owner lives, nothing of it is touched.
+  ASSERT_OK_AND_ASSIGN(std::vector<std::string> removed,
+                       CgroupParent::Recover(options()));
+  EXPECT_THAT(removed, IsEmpty());
+
+  ::kill(owner, SIGKILL);
+  ASSERT_EQ(::waitpid(owner, nullptr, 0), owner);
+  ASSERT_OK_AND_ASSIGN(removed, CgroupParent::Recover(options()));
+  EXPECT_THAT(removed,
+              ElementsAre(HasSubstr(absl::StrCat("/caisson-", owner, "-"))));
+  pollfd ended = {.fd = pidfd.get(), .events = POLLIN};
+  EXPECT_EQ(::poll(&ended, 1, 10000), 1);
+  ASSERT_OK_AND_ASSIGN(removed, CgroupParent::Recover(options()));
+  EXPECT_THAT(removed, IsEmpty());
+
+  ASSERT_OK_AND_ASSIGN(std::vector<pid_t> pids, bystander.Processes());
+  EXPECT_THAT(pids, ElementsAre(sleeper.pid()));
+}
+
+TEST_F(CgroupKernelTest, RecoverLeavesForeignGroupsAlone) {
+  const std::string mount = layout().hierarchies[0].mount_point;
+  const std::string top = mount + options().path;
+  const std::string foreign = top + "/caisson-1-notours";
+  ASSERT_EQ(::mkdir(top.c_str(), 0755), 0);
+  ASSERT_EQ(::mkdir(foreign.c_str(), 0755), 0);
+  ASSERT_OK_AND_ASSIGN(std::vector<std::string> removed,
+                       CgroupParent::Recover(options()));
+  EXPECT_THAT(removed, IsEmpty());
+  // A parent that we did not make stays, too.
+  {
+    CgroupParent parent = Open();
+    EXPECT_OK(parent.Create({.name = "x"}));
+  }
+  EXPECT_EQ(::rmdir(foreign.c_str()), 0);
+  EXPECT_OK(CgroupParent::Recover(options()));
+  EXPECT_EQ(::rmdir(top.c_str()), 0);
+}
+
+// A host that forks: the copies of its objects end with the copy.
+TEST_F(CgroupKernelTest, ForkedCopyDestroysNothing) {
+  auto parent = std::make_unique<CgroupParent>(Open());
+  ASSERT_OK_AND_ASSIGN(Cgroup group, parent->Create({.name = "job"}));
+  Child child(group, Sleep);
+  const pid_t copy = ::fork();
+  if (copy == 0) {
+    { const Cgroup end = std::move(group); }
+    parent.reset();
+    ::_exit(0);
+  }
+  ASSERT_EQ(::waitpid(copy, nullptr, 0), copy);
+  ASSERT_OK_AND_ASSIGN(std::vector<pid_t> pids, group.Processes());
+  EXPECT_THAT(pids, ElementsAre(child.pid()));
+  EXPECT_OK(parent->Create({.name = "other"}));
+}
+
+// Somebody tidies up: an empty directory may go away at any time.
+TEST_F(CgroupKernelTest, DirectoryThatWasRemovedIsMadeAgain) {
+  CgroupParent parent = Open();
+  ASSERT_OK_AND_ASSIGN(Cgroup group, parent.Create({.name = "job"}));
+  const std::string directory = group.paths()[0].directory;
+  ASSERT_OK(group.Destroy());
+  ASSERT_EQ(::rmdir(directory.substr(0, directory.rfind('/')).c_str()), 0);
+  ASSERT_OK_AND_ASSIGN(group, parent.Create({.name = "job"}));
+  EXPECT_EQ(group.paths()[0].directory, directory);
+}
+
+TEST_F(CgroupKernelTest, RecoverOfAPathThatDoesNotExist) {
+  ASSERT_OK_AND_ASSIGN(std::vector<std::string> removed,
+                       CgroupParent::Recover(options()));
+  EXPECT_THAT(removed, IsEmpty());
+}
+
+// Processes that share a path make, destroy and recover at the same time.
+TEST_F(CgroupKernelTest, ManyProcessesShareOneParent) {
+  std::vector<pid_t> workers;
+  for (int i = 0; i < 6; ++i) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      for (int round = 0; round < 20; ++round) {
+        auto parent = CgroupParent::Open(options());
+        if (!parent.ok()) ::_exit(1);
+        auto group =
+            parent->Create({.name = "same", .limits = {.pids_max = 5}});
+        if (!group.ok()) ::_exit(2);
+        auto removed = CgroupParent::Recover(options());
+        if (!removed.ok() || absl::c_linear_search(*removed, parent->path())) {
+          ::_exit(3);
+        }
+        if (!group->Destroy().ok()) ::_exit(4);
+        // Half of them die without cleaning up: nothing may come of it.
+        if (round == 19 && i % 2 == 0) ::_exit(0);
+      }
+      ::_exit(0);
+    }
+    workers.push_back(pid);
+  }
+  for (pid_t pid : workers) {
+    int status = 0;
+    ASSERT_EQ(::waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status >> 8, 0);
+  }
+}
+
+TEST_F(CgroupKernelTest, ManyThreadsShareOneCgroupParent) {
+  CgroupParent parent = Open();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&parent, t] {
+      for (int i = 0; i < 10; ++i) {
+        auto group =
+            parent.Create({.name = absl::StrCat("g", t, "-", i),
+                           .limits = {.memory_max = 8 << 20, .pids_max = 5}});
+        EXPECT_OK(group);
+        if (group.ok()) {
+          EXPECT_OK(group->Destroy());
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_OK(parent.Close());
+}
+
+}  // namespace
+}  // namespace caisson

@@ -1,0 +1,226 @@
+#include "lib/cgroup/fake_cgroupfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "gtest/gtest.h"
+#include "lib/base/errno_error.h"
+
+namespace caisson::cgroup {
+namespace {
+
+const char kNoLimit[] = "9223372036854771712\n";
+
+// Control files of a new group by the prefix that stands for the controller.
+std::map<std::string, std::string> FilesOfV2(absl::string_view controllers) {
+  std::map<std::string, std::string> files = {
+      {"cgroup.procs", ""},
+      {"cgroup.controllers", std::string(controllers)},
+      {"cgroup.subtree_control", ""},
+      {"cgroup.events", "populated 0\nfrozen 0\n"},
+      {"cgroup.kill", ""}};
+  if (absl::StrContains(controllers, "memory")) {
+    files["memory.max"] = "max\n";
+    files["memory.swap.max"] = "max\n";
+    files["memory.events"] = "low 0\noom 3\noom_kill 2\noom_group_kill 1\n";
+  }
+  if (absl::StrContains(controllers, "cpu")) {
+    files["cpu.max"] = "max 100000\n";
+    files["cpu.weight"] = "100\n";
+  }
+  if (absl::StrContains(controllers, "pids")) files["pids.max"] = "max\n";
+  return files;
+}
+
+std::map<std::string, std::string> FilesOfV1(absl::string_view controller) {
+  std::map<std::string, std::string> files = {{"cgroup.procs", ""},
+                                              {"tasks", ""}};
+  if (controller == "memory") {
+    files["memory.limit_in_bytes"] = kNoLimit;
+    files["memory.memsw.limit_in_bytes"] = kNoLimit;
+    files["memory.oom_control"] =
+        "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
+  } else if (controller == "cpu") {
+    files["cpu.cfs_quota_us"] = "-1\n";
+    files["cpu.cfs_period_us"] = "100000\n";
+    files["cpu.shares"] = "1024\n";
+  } else if (controller == "pids") {
+    files["pids.max"] = "max\n";
+  }
+  return files;
+}
+
+}  // namespace
+
+FakeCgroupfs::FakeCgroupfs(Kind kind) {
+  std::string pattern = ::testing::TempDir() + "/fake-cgroupfs-XXXXXX";
+  root_ = std::filesystem::canonical(::mkdtemp(pattern.data()));
+  if (kind != Kind::kV2) {
+    for (const char* name : {"cpu", "memory", "pids"}) AddMount(name, false);
+  }
+  if (kind != Kind::kV1) {
+    controllers_v2_ = kind == Kind::kV2 ? "cpu memory pids" : "hugetlb";
+    AddMount("unified", true);
+  }
+}
+
+FakeCgroupfs::~FakeCgroupfs() { std::filesystem::remove_all(root_); }
+
+void FakeCgroupfs::AddMount(const std::string& name, bool v2) {
+  std::filesystem::create_directory(absl::StrCat(root_, "/", name));
+  Populate(name);
+  if (v2) Set("unified/cgroup.controllers", controllers_v2_);
+  const std::string type = v2 ? "cgroup2" : "cgroup";
+  absl::StrAppend(&mountinfo_, next_mount_id_++, " 0 0:1 / ", root_, "/", name,
+                  " rw - ", type, " ", type, " rw", v2 ? "" : ",",
+                  v2 ? "" : name, "\n");
+}
+
+// `group` is a path below root_ that begins with the name of the mount.
+void FakeCgroupfs::Populate(const std::string& group) const {
+  const std::pair<std::string, std::string> parts =
+      absl::StrSplit(group, absl::MaxSplits('/', 1));
+  std::map<std::string, std::string> files;
+  if (parts.first == "unified") {
+    const std::string parent = group.substr(0, group.rfind('/'));
+    files = FilesOfV2(parts.second.empty()
+                          ? controllers_v2_
+                          : Get(parent + "/cgroup.subtree_control"));
+  } else {
+    files = FilesOfV1(parts.first);
+  }
+  for (const auto& [name, value] : files) {
+    const std::string path = absl::StrCat(group, "/", name);
+    if (name == "cgroup.controllers" || !Exists(path)) Set(path, value);
+  }
+}
+
+std::string FakeCgroupfs::Get(const std::string& path) const {
+  std::ifstream file(absl::StrCat(root_, "/", path));
+  EXPECT_TRUE(file.good()) << path;
+  std::stringstream text;
+  text << file.rdbuf();
+  return std::string(absl::StripSuffix(text.str(), "\n"));
+}
+
+void FakeCgroupfs::Set(const std::string& path,
+                       const std::string& value) const {
+  std::ofstream(absl::StrCat(root_, "/", path)) << value;
+}
+
+bool FakeCgroupfs::Exists(const std::string& path) const {
+  return std::filesystem::exists(absl::StrCat(root_, "/", path));
+}
+
+void FakeCgroupfs::Remove(const std::string& path) const {
+  std::filesystem::remove_all(absl::StrCat(root_, "/", path));
+}
+
+std::vector<std::string> FakeCgroupfs::Directories() const {
+  std::vector<std::string> names;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(root_)) {
+    if (entry.is_directory()) {
+      names.push_back(entry.path().string().substr(root_.size() + 1));
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string FakeCgroupfs::PathOf(BorrowedFd dir) const {
+  const std::string path =
+      std::filesystem::read_symlink(absl::StrCat("/proc/self/fd/", dir.get()));
+  return std::string(absl::StripPrefix(path, root_ + "/"));
+}
+
+int FakeCgroupfs::Allow(const std::string& operation) const {
+  const int error = fault == nullptr ? 0 : fault(operation);
+  if (error == 0) log.push_back(operation);
+  return error;
+}
+
+absl::StatusOr<std::string> FakeCgroupfs::ReadProc(
+    const std::string& name) const {
+  if (name == "self/mountinfo") return mountinfo_;
+  if (name == "self/cgroup") return std::string("0::/\n");
+  return absl::NotFoundError(name);
+}
+
+absl::StatusOr<UniqueFd> FakeCgroupfs::OpenMount(const Mount& mount) const {
+  return UniqueFd(
+      ::open(mount.mount_point.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+}
+
+int FakeCgroupfs::MakeDir(BorrowedFd parent, const std::string& name,
+                          mode_t mode) const {
+  const std::string path = absl::StrCat(PathOf(parent), "/", name);
+  if (const int error = Allow("mkdir " + path)) return error;
+  if (const int error = Filesystem::MakeDir(parent, name, mode)) return error;
+  Populate(path);
+  return 0;
+}
+
+int FakeCgroupfs::RemoveDir(BorrowedFd parent, const std::string& name) const {
+  const std::string path = absl::StrCat(PathOf(parent), "/", name);
+  if (const int error = Allow("rmdir " + path)) return error;
+  if (!Exists(path)) return ENOENT;
+  if (!Get(path + "/cgroup.procs").empty()) return EBUSY;
+  const std::string full = absl::StrCat(root_, "/", path);
+  for (const auto& entry : std::filesystem::directory_iterator(full)) {
+    if (entry.is_directory()) return EBUSY;
+  }
+  std::filesystem::remove_all(full);
+  return 0;
+}
+
+absl::Status FakeCgroupfs::Write(const Dir& dir, absl::string_view file,
+                                 absl::string_view value) const {
+  const std::string group = PathOf(dir.fd.borrow());
+  const std::string path = absl::StrCat(group, "/", file);
+  int error = Allow(absl::StrCat("write ", path, " ", value));
+  std::string stored(value);
+  if (error == 0 && !Exists(path)) error = ENOENT;
+  if (error == 0 && file == "cgroup.subtree_control") {
+    const std::string name = stored.substr(1);
+    if (!absl::StrContains(Get(group + "/cgroup.controllers"), name)) {
+      error = ENOENT;
+    } else if (group != "unified" && !Get(group + "/cgroup.procs").empty()) {
+      error = EBUSY;
+    }
+    stored = absl::StrCat(Get(path), Get(path).empty() ? "" : " ", name);
+  }
+  if (error != 0) {
+    return ErrnoError(error,
+                      absl::StrCat("write(", Quoted(Join(dir.path, file)), ", ",
+                                   Quoted(value), ")"),
+                      {.step = "cgroup", .path = Join(dir.path, file)});
+  }
+  Set(path, stored);
+  if (file == "cgroup.subtree_control") {
+    const auto children = Children(dir);
+    for (const std::string& child : *children) {
+      Populate(absl::StrCat(group, "/", child));
+    }
+  }
+  if (file == "cgroup.kill") {
+    Set(group + "/cgroup.procs", "");
+    Set(group + "/cgroup.events", "populated 0\nfrozen 0\n");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace caisson::cgroup

@@ -1,0 +1,86 @@
+// One control group as a set of directories, one in each hierarchy.
+#ifndef CAISSON_LIB_CGROUP_GROUP_H_
+#define CAISSON_LIB_CGROUP_GROUP_H_
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "caisson/cgroup.h"
+#include "lib/cgroup/deadline.h"
+#include "lib/cgroup/filesystem.h"
+#include "lib/cgroup/layout.h"
+#include "lib/cgroup/limits.h"
+
+namespace caisson::cgroup {
+
+// A group in one hierarchy.
+struct Member {
+  CgroupVersion version = CgroupVersion::kV2;
+  ControllerSet controllers;               // that this group uses there
+  std::shared_ptr<const UniqueFd> parent;  // the directory above
+  Dir dir;
+};
+
+// Thread-safe where const. Does nothing on destruction.
+class Group final {
+ public:
+  // `keep_alive` is let go with the group.
+  Group(std::shared_ptr<const Filesystem> filesystem, std::string name,
+        std::string path, std::shared_ptr<const void> keep_alive)
+      : filesystem_(std::move(filesystem)),
+        keep_alive_(std::move(keep_alive)),
+        name_(std::move(name)),
+        path_(std::move(path)),
+        creator_(::getpid()) {}
+
+  // Members are removed in the reverse order of their addition.
+  void Add(Member member) { members_.push_back(std::move(member)); }
+
+  // False in a process that was forked from the one that made the group: its
+  // copies of the objects must not destroy what is the parent's.
+  bool IsOurs() const { return creator_ == ::getpid(); }
+
+  const std::string& name() const { return name_; }
+  const std::string& path() const { return path_; }
+  const std::vector<Member>& members() const { return members_; }
+
+  absl::StatusOr<CgroupEntry> OpenEntry() const;
+  // In a new group nothing needs to be remembered for a failure.
+  enum class LimitMode { kNewGroup, kRestoreOnFailure };
+  absl::Status SetLimits(const CgroupLimits& limits, LimitMode mode) const;
+  absl::StatusOr<int64_t> OomKills() const;
+  absl::StatusOr<std::vector<pid_t>> Processes() const;
+  absl::Status Kill(const Deadline& deadline) const;
+  absl::Status Destroy(const Deadline& deadline);
+
+ private:
+  const Member* Find(CgroupController controller) const;
+  absl::StatusOr<CurrentV1> ReadCurrent(const CgroupLimits& limits) const;
+  absl::Status Write(const LimitWrite& write) const;
+  // Writes `undo` backwards; returns `why`.
+  absl::Status TakeBack(const std::vector<LimitWrite>& undo,
+                        const absl::Status& why) const;
+  // rmdir of every member. OK, or EBUSY's status if something is inside.
+  absl::Status RemoveMembers();
+
+  std::shared_ptr<const Filesystem> filesystem_;
+  std::shared_ptr<const void> keep_alive_;
+  std::string name_;
+  std::string path_;
+  pid_t creator_;
+  std::vector<Member> members_;
+  // cgroup.kill was written: nothing can be born in the v2 directory any more.
+  mutable std::atomic<bool> killed_ = false;
+};
+
+}  // namespace caisson::cgroup
+
+#endif  // CAISSON_LIB_CGROUP_GROUP_H_

@@ -1,0 +1,233 @@
+#include "lib/cgroup/kill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "caisson/error.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/cgroup/tree.h"
+#include "lib/sys/open.h"
+#include "lib/sys/pidfd.h"
+#include "lib/sys/pidfd_open.h"
+
+namespace caisson::cgroup {
+namespace {
+
+constexpr char kKill[] = "cgroup.kill";
+constexpr char kEvents[] = "cgroup.events";
+constexpr char kPidsMax[] = "pids.max";
+constexpr char kFreezerState[] = "freezer.state";
+
+// Descriptors that the killing of a group on v1 takes at most.
+constexpr size_t kBatch = 128;
+
+// Milliseconds that a freeze may take before killing begins anyway.
+constexpr int kMaxFreezeWaits = 200;
+
+absl::Status NotDead(const Filesystem& filesystem, const Dir& group,
+                     const Deadline& deadline) {
+  auto pids = ListProcesses(filesystem, group);
+  std::string who = "processes that cannot be listed";
+  if (pids.ok() && !pids->empty()) {
+    const size_t shown = std::min<size_t>(pids->size(), 10);
+    who =
+        absl::StrCat(pids->size(), " of its processes (pid ",
+                     absl::StrJoin(pids->begin(), pids->begin() + shown, ", "),
+                     shown < pids->size() ? ", ..." : "", ")");
+  }
+  return absl::DeadlineExceededError(absl::StrCat(
+      "kill(", Quoted(group.path), "): ", who, " did not end within ",
+      absl::FormatDuration(deadline.timeout()),
+      " of SIGKILL; such a process is in uninterruptible sleep (state D in "
+      "/proc/PID/stat), frozen, or in another PID namespace"));
+}
+
+bool HasErrno(const absl::Status& status, int error) {
+  const auto detail = GetErrorDetail(status);
+  return detail.has_value() && detail->error == error;
+}
+
+absl::Status WaitUnpopulated(const Filesystem& filesystem, const Dir& group,
+                             const Deadline& deadline) {
+  ASSIGN_OR_RETURN(UniqueFd events,
+                   filesystem.OpenFile(group, kEvents, O_RDONLY));
+  for (;;) {
+    // Reading also arms the next notification.
+    if (::lseek(events.get(), 0, SEEK_SET) != 0) {
+      return ErrnoError(errno, absl::StrCat("lseek(", Quoted(kEvents), ")"),
+                        {.step = "cgroup", .path = group.path});
+    }
+    ASSIGN_OR_RETURN(const std::string text,
+                     sys::ReadAll(events.borrow(), 4096, kEvents));
+    ASSIGN_OR_RETURN(const int64_t populated,
+                     FlatKeyedValue(text, "populated"));
+    if (populated == 0) return absl::OkStatus();
+    if (deadline.expired()) return NotDead(filesystem, group, deadline);
+    pollfd poll = {.fd = events.get(), .events = POLLPRI};
+    deadline.Poll({&poll, 1});
+  }
+}
+
+// Pidfds of processes that were members of the group while they were open.
+class Batch final {
+ public:
+  // Opens the next processes of `pids` from `next` on and moves it.
+  absl::Status Open(const std::vector<pid_t>& pids, size_t& next) {
+    for (; next < pids.size() && members_.size() < kBatch; ++next) {
+      auto fd = sys::OpenPidfd(pids[next]);
+      const auto detail = GetErrorDetail(fd.status());
+      const int error = detail.has_value() ? detail->error : 0;
+      if (fd.ok()) {
+        members_.push_back({pids[next], *std::move(fd)});
+      } else if (!members_.empty() && (error == EMFILE || error == ENFILE)) {
+        break;  // fewer at a time
+      } else if (error != ESRCH && error != EINVAL) {
+        return WithStep(fd.status(), "cgroup.kill");
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Signals those that `listed`, read after Open(), still has: whoever has such
+  // a PID now is the process behind the pidfd, or that one has ended and the
+  // signal goes nowhere.
+  absl::Status Kill(const std::vector<pid_t>& listed) {
+    members_.erase(std::remove_if(members_.begin(), members_.end(),
+                                  [&](const Member& member) {
+                                    return !std::binary_search(listed.begin(),
+                                                               listed.end(),
+                                                               member.pid);
+                                  }),
+                   members_.end());
+    for (const Member& member : members_) {
+      const absl::Status status = sys::SendSignal(member.fd.borrow(), SIGKILL);
+      if (!status.ok() && !HasErrno(status, ESRCH)) {
+        return WithStep(status, "cgroup.kill");
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Waits until those have ended or the deadline has passed.
+  void Wait(const Deadline& deadline) {
+    std::vector<pollfd> polls;
+    // Nobody to wait for: the listed ones ended by themselves, or they cannot
+    // be seen from here. No event tells the two apart.
+    if (members_.empty()) deadline.Poll({}, absl::Milliseconds(1));
+    for (const Member& member : members_) {
+      polls.push_back({.fd = member.fd.get(), .events = POLLIN});
+    }
+    while (!polls.empty() && !deadline.expired()) {
+      deadline.Poll(absl::MakeSpan(polls));
+      polls.erase(
+          std::remove_if(polls.begin(), polls.end(),
+                         [](const pollfd& p) { return p.revents != 0; }),
+          polls.end());
+    }
+  }
+
+ private:
+  struct Member {
+    pid_t pid;
+    UniqueFd fd;
+  };
+  std::vector<Member> members_;
+};
+
+// Stops the group, if there is a freezer and nothing else that stops forks.
+// Best effort: a process in uninterruptible sleep does not freeze.
+absl::Status Freeze(const Filesystem& filesystem, const ForkBarrier& barrier,
+                    const Deadline& deadline) {
+  if (barrier.freezer == nullptr || barrier.pids != nullptr) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(filesystem.Write(*barrier.freezer, kFreezerState, "FROZEN"));
+  // While it says FREEZING, forks that had begun go on. v1 has no event here.
+  for (int i = 0; i < kMaxFreezeWaits && !deadline.expired(); ++i) {
+    ASSIGN_OR_RETURN(const std::string state,
+                     filesystem.Read(*barrier.freezer, kFreezerState));
+    if (absl::StartsWith(state, "FROZEN")) break;
+    deadline.Poll({}, absl::Milliseconds(1));
+  }
+  return absl::OkStatus();
+}
+
+// Sends one SIGKILL to each process that is listed, then waits for the last
+// batch. False if there was none.
+absl::StatusOr<bool> KillRound(const Filesystem& filesystem, const Dir& group,
+                               const ForkBarrier& barrier,
+                               const Deadline& deadline) {
+  // A frozen process dies only when it thaws.
+  absl::Cleanup thaw = [&] {
+    if (barrier.freezer != nullptr) {
+      (void)filesystem.Write(*barrier.freezer, kFreezerState, "THAWED");
+    }
+  };
+  RETURN_IF_ERROR(Freeze(filesystem, barrier, deadline));
+  ASSIGN_OR_RETURN(const std::vector<pid_t> pids,
+                   ListProcesses(filesystem, group));
+  if (pids.empty()) return false;
+  size_t next = 0;
+  Batch batch;
+  while (next < pids.size()) {
+    batch = Batch();
+    RETURN_IF_ERROR(batch.Open(pids, next));
+    ASSIGN_OR_RETURN(const std::vector<pid_t> listed,
+                     ListProcesses(filesystem, group));
+    RETURN_IF_ERROR(batch.Kill(listed));
+  }
+  std::move(thaw).Invoke();
+  batch.Wait(deadline);
+  return true;
+}
+
+}  // namespace
+
+absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
+                         const Deadline& deadline) {
+  const absl::Status status = filesystem.Write(group, kKill, "1");
+  // Linux before 5.14 has no cgroup.kill; a threaded group refuses it.
+  if (HasErrno(status, ENOENT) || HasErrno(status, EOPNOTSUPP)) {
+    return KillListed(filesystem, group, {}, deadline);
+  }
+  RETURN_IF_ERROR(status);
+  return WaitUnpopulated(filesystem, group, deadline);
+}
+
+absl::Status KillListed(const Filesystem& filesystem, const Dir& group,
+                        const ForkBarrier& barrier, const Deadline& deadline) {
+  ASSIGN_OR_RETURN(const std::vector<pid_t> pids,
+                   ListProcesses(filesystem, group));
+  if (pids.empty()) return absl::OkStatus();
+  std::string pids_max;
+  if (barrier.pids != nullptr) {
+    ASSIGN_OR_RETURN(pids_max, filesystem.Read(*barrier.pids, kPidsMax));
+    RETURN_IF_ERROR(filesystem.Write(*barrier.pids, kPidsMax, "0"));
+  }
+  absl::Cleanup restore = [&] {
+    if (barrier.pids != nullptr) {
+      (void)filesystem.Write(*barrier.pids, kPidsMax, pids_max);
+    }
+  };
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool any,
+                     KillRound(filesystem, group, barrier, deadline));
+    if (!any) return absl::OkStatus();
+    if (deadline.expired()) return NotDead(filesystem, group, deadline);
+  }
+}
+
+}  // namespace caisson::cgroup

@@ -1,0 +1,31 @@
+// Killing everything in a group, whatever it does meanwhile.
+#ifndef CAISSON_LIB_CGROUP_KILL_H_
+#define CAISSON_LIB_CGROUP_KILL_H_
+
+#include "absl/status/status.h"
+#include "lib/cgroup/deadline.h"
+#include "lib/cgroup/filesystem.h"
+
+namespace caisson::cgroup {
+
+// v2: cgroup.kill, which also catches processes that are being forked, then
+// waits for "populated 0" in cgroup.events.
+absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
+                         const Deadline& deadline);
+
+// v1: what keeps the processes of a group from making new ones while they are
+// killed one by one. Either directory may be null.
+struct ForkBarrier {
+  const Dir* pids = nullptr;     // the group in the pids hierarchy
+  const Dir* freezer = nullptr;  // the group in the freezer hierarchy
+};
+
+// v1: SIGKILL to each process in cgroup.procs of `group` and its descendants,
+// until there is none. Waits for the ends of processes by pidfd. A PID that was
+// reused between the listing and the signal is never hit.
+absl::Status KillListed(const Filesystem& filesystem, const Dir& group,
+                        const ForkBarrier& barrier, const Deadline& deadline);
+
+}  // namespace caisson::cgroup
+
+#endif  // CAISSON_LIB_CGROUP_KILL_H_

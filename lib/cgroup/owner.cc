@@ -1,0 +1,285 @@
+#include "lib/cgroup/owner.h"
+
+#include <errno.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <set>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "caisson/error.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+
+namespace caisson::cgroup {
+namespace {
+
+constexpr mode_t kGroupMode = 0755;
+
+// Locks without waiting; false if somebody else holds it.
+absl::StatusOr<bool> TryLock(const Dir& dir) {
+  if (::flock(dir.fd.get(), LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno == EWOULDBLOCK) return false;
+  return ErrnoError(errno, absl::StrCat("flock(", Quoted(dir.path), ")"),
+                    {.step = "cgroup.recover", .path = dir.path});
+}
+
+// The parent's directory in one hierarchy, for Recover().
+struct Site {
+  const CgroupHierarchy* hierarchy;
+  Dir mount;
+  std::string below;
+  std::shared_ptr<Dir> parent;
+};
+
+// Hierarchies in which `path` exists.
+std::vector<Site> FindSites(const Filesystem& filesystem,
+                            const DetectedLayout& detected,
+                            const std::string& path) {
+  std::vector<Site> sites;
+  for (size_t i = 0; i < detected.mounts.size(); ++i) {
+    const CgroupHierarchy& hierarchy = detected.layout.hierarchies[i];
+    if (!hierarchy.writable) continue;
+    auto below = PathBelowMount(hierarchy, path);
+    auto mount = filesystem.OpenMount(detected.mounts[i]);
+    if (!below.ok() || !mount.ok()) continue;
+    Site site = {&hierarchy,
+                 {*std::move(mount), hierarchy.mount_point},
+                 *std::move(below),
+                 nullptr};
+    auto parent = filesystem.OpenDir(site.mount.fd.borrow(), site.mount.path,
+                                     site.below.empty() ? "." : site.below);
+    if (!parent.ok()) continue;
+    site.parent = std::make_shared<Dir>(*std::move(parent));
+    sites.push_back(std::move(site));
+  }
+  return sites;
+}
+
+// The directories called `name`, all of them locked by us; empty if its owner
+// is alive or another process is recovering it.
+absl::StatusOr<std::vector<Member>> LockDead(const Filesystem& filesystem,
+                                             const std::vector<Site>& sites,
+                                             const std::string& name) {
+  std::vector<Member> members;
+  for (const Site& site : sites) {
+    auto dir =
+        filesystem.OpenDir(site.parent->fd.borrow(), site.parent->path, name);
+    if (!dir.ok()) {
+      const auto detail = GetErrorDetail(dir.status());
+      if (detail.has_value() && detail->error == ENOENT) continue;
+      return dir.status();
+    }
+    ASSIGN_OR_RETURN(const bool locked, TryLock(*dir));
+    if (!locked) return std::vector<Member>();
+    Member member;
+    member.version = site.hierarchy->version;
+    for (CgroupController controller : site.hierarchy->controllers) {
+      member.controllers.set(IndexOf(controller));
+    }
+    member.parent = {site.parent, &site.parent->fd};
+    member.dir = *std::move(dir);
+    members.push_back(std::move(member));
+  }
+  return members;
+}
+
+absl::Status MissingController(const CgroupLayout& layout,
+                               const CgroupOptions& options,
+                               CgroupController controller) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "cgroup ", Quoted(options.name), ": ",
+      FieldThatNeeds(options.limits, controller), " needs the ",
+      CgroupControllerName(controller), " controller: ",
+      layout.Find(controller).reason, "; this host has ", layout.Summary()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<Owner>> Owner::Open(
+    const CgroupParentOptions& options,
+    std::shared_ptr<const Filesystem> filesystem) {
+  RETURN_IF_ERROR(ValidatePath(options.path));
+  std::shared_ptr<Owner> owner(new Owner());
+  owner->filesystem_ = std::move(filesystem);
+  ASSIGN_OR_RETURN(owner->detected_, DetectLayout(*owner->filesystem_));
+  const std::vector<CgroupHierarchy>& hierarchies =
+      owner->detected_.layout.hierarchies;
+  if (std::none_of(hierarchies.begin(), hierarchies.end(),
+                   [](const auto& hierarchy) { return hierarchy.writable; })) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no cgroup hierarchy is mounted writable (this host has ",
+        owner->detected_.layout.Summary(),
+        "): mount one, or inside a container have it mounted writable"));
+  }
+  owner->parent_path_ = options.path;
+  ASSIGN_OR_RETURN(owner->name_, NewOwnerName());
+  owner->path_ = Join(options.path, owner->name_);
+  return owner;
+}
+
+Owner::~Owner() {
+  if (creator_ == ::getpid()) (void)Close();
+}
+
+absl::Status Owner::Close() {
+  absl::MutexLock lock(&mutex_);
+  closed_ = true;
+  while (!places_.empty()) {
+    RETURN_IF_ERROR(RemovePlace(*filesystem_, *places_.back()));
+    places_.pop_back();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
+    const CgroupOptions& options) const {
+  const CgroupLayout& layout = detected_.layout;
+  ControllerSet wanted = ControllersOf(options.limits);
+  for (CgroupController controller : options.controllers) {
+    if (IndexOf(controller) >= wanted.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("cgroup ", Quoted(options.name), ": controllers has ",
+                       IndexOf(controller), ", which is no controller"));
+    }
+    wanted.set(IndexOf(controller));
+  }
+  std::vector<Need> needs;
+  // What kills a group comes first, and so is removed last.
+  if (layout.hierarchies[0].version == CgroupVersion::kV2 &&
+      layout.hierarchies[0].writable) {
+    needs.push_back({0, {}});
+  } else if (layout.Find(CgroupController::kPids).usable) {
+    wanted.set(IndexOf(CgroupController::kPids));
+  } else if (layout.Find(CgroupController::kFreezer).usable) {
+    wanted.set(IndexOf(CgroupController::kFreezer));
+  }
+  for (CgroupController controller : ToVector(wanted)) {
+    const CgroupControllerInfo& info = layout.Find(controller);
+    if (!info.usable) return MissingController(layout, options, controller);
+    const size_t hierarchy = static_cast<size_t>(info.hierarchy);
+    auto it = std::find_if(needs.begin(), needs.end(), [&](const Need& need) {
+      return need.hierarchy == hierarchy;
+    });
+    if (it == needs.end()) it = needs.insert(needs.end(), {hierarchy, {}});
+    it->controllers.set(IndexOf(controller));
+  }
+  if (needs.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "cgroup ", Quoted(options.name),
+        ": without limits this host offers no hierarchy to make it in: mount "
+        "cgroup2, or the v1 pids controller; it has ",
+        layout.Summary()));
+  }
+  return needs;
+}
+
+absl::StatusOr<std::shared_ptr<const Place>> Owner::Prepare(const Need& need) {
+  const CgroupHierarchy& hierarchy =
+      detected_.layout.hierarchies[need.hierarchy];
+  absl::MutexLock lock(&mutex_);
+  if (closed_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cgroup parent ", Quoted(path_), " is closed"));
+  }
+  auto it = std::find_if(
+      places_.begin(), places_.end(),
+      [&](const auto& place) { return place->hierarchy == &hierarchy; });
+  if (it == places_.end()) {
+    ASSIGN_OR_RETURN(Place place, MakePlace(*filesystem_, hierarchy,
+                                            detected_.mounts[need.hierarchy],
+                                            parent_path_, name_));
+    it = places_.insert(places_.end(),
+                        std::make_shared<Place>(std::move(place)));
+  }
+  if (hierarchy.version == CgroupVersion::kV2) {
+    RETURN_IF_ERROR(EnableControllers(*filesystem_, need.controllers, **it));
+  }
+  return *it;
+}
+
+void Owner::Forget(const std::shared_ptr<const Place>& place) {
+  absl::MutexLock lock(&mutex_);
+  places_.erase(std::remove(places_.begin(), places_.end(), place),
+                places_.end());
+}
+
+absl::StatusOr<Member> Owner::MakeMember(const Need& need,
+                                         const std::string& name) {
+  for (bool again = true;; again = false) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Place> place, Prepare(need));
+    auto dir = MakeGroupDir(*filesystem_, *place->hierarchy, place->dir, name,
+                            kGroupMode);
+    if (dir.ok()) {
+      return Member{place->hierarchy->version,
+                    need.controllers,
+                    {place, &place->dir.fd},
+                    *std::move(dir)};
+    }
+    const auto detail = GetErrorDetail(dir.status());
+    if (!again || !detail.has_value() || detail->error != ENOENT) {
+      return dir.status();
+    }
+    Forget(place);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Group>> Owner::Create(
+    const CgroupOptions& options) {
+  RETURN_IF_ERROR(ValidateName(options.name));
+  RETURN_IF_ERROR(ValidateLimits(options.limits));
+  ASSIGN_OR_RETURN(const std::vector<Need> needs, NeedsOf(options));
+  auto group = std::make_unique<Group>(
+      filesystem_, options.name, Join(path_, options.name), shared_from_this());
+  absl::Cleanup undo = [&] {
+    (void)group->Destroy(Deadline(kCgroupKillTimeout));
+  };
+  for (const Need& need : needs) {
+    ASSIGN_OR_RETURN(Member member, MakeMember(need, options.name));
+    group->Add(std::move(member));
+  }
+  RETURN_IF_ERROR(
+      group->SetLimits(options.limits, Group::LimitMode::kNewGroup));
+  std::move(undo).Cancel();
+  return group;
+}
+
+absl::StatusOr<std::vector<std::string>> Owner::Recover(
+    const CgroupParentOptions& options, const Filesystem& filesystem,
+    const Deadline& deadline) {
+  RETURN_IF_ERROR(ValidatePath(options.path));
+  ASSIGN_OR_RETURN(const DetectedLayout detected, DetectLayout(filesystem));
+  const std::vector<Site> sites = FindSites(filesystem, detected, options.path);
+  std::set<std::string> names;
+  absl::Status first_error;
+  for (const Site& site : sites) {
+    auto children = filesystem.Children(*site.parent);
+    first_error.Update(children.status());
+    if (!children.ok()) continue;
+    for (std::string& name : *children) {
+      if (IsOwnerName(name)) names.insert(std::move(name));
+    }
+  }
+  std::vector<std::string> removed;
+  for (const std::string& name : names) {
+    const std::string path = Join(options.path, name);
+    auto members = LockDead(filesystem, sites, name);
+    first_error.Update(members.status());
+    if (!members.ok() || members->empty()) continue;
+    // Not owned: `filesystem` outlives the group.
+    Group group(std::shared_ptr<const Filesystem>(&filesystem, [](auto*) {}),
+                name, path, nullptr);
+    for (Member& member : *members) group.Add(std::move(member));
+    const absl::Status status = group.Destroy(deadline);
+    first_error.Update(status);
+    if (status.ok()) removed.push_back(path);
+  }
+  for (const Site& site : sites) {
+    RemoveMadeParents(filesystem, site.mount, site.below);
+  }
+  RETURN_IF_ERROR(first_error);
+  return removed;
+}
+
+}  // namespace caisson::cgroup
