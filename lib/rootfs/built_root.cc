@@ -1,0 +1,382 @@
+#include "lib/rootfs/built_root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/sys/mount.h"
+#include "lib/sys/open.h"
+
+namespace caisson::rootfs {
+namespace {
+
+constexpr uint64_t kDefaultScratchSize = uint64_t{64} << 20;
+constexpr mode_t kMountPointMode = 0755;
+constexpr mode_t kFileMode = 0644;
+
+bool HasErrno(const absl::Status& status, int error) {
+  const auto detail = GetErrorDetail(status);
+  return detail.has_value() && detail->error == error;
+}
+
+// "/a/../b" as "a/../b": ".." stays inside the root, as for a process in it.
+absl::StatusOr<std::string> RelativePath(absl::string_view path) {
+  if (path.empty() || path[0] != '/') {
+    return absl::InvalidArgumentError(
+        absl::StrCat("path ", Quoted(path), " is not absolute"));
+  }
+  if (path.find('\0') != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("path ", Quoted(path), " has a NUL"));
+  }
+  path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+  return std::string(path);
+}
+
+absl::StatusOr<UniqueFd> MountTmpfs(const TmpfsMount& wanted,
+                                    const char* source, const Owner& owner) {
+  ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open("tmpfs"));
+  RETURN_IF_ERROR(tmpfs.SetString("source", source));
+  RETURN_IF_ERROR(tmpfs.SetString("mode", absl::StrFormat("%o", wanted.mode)));
+  if (wanted.size_bytes != 0) {
+    RETURN_IF_ERROR(tmpfs.SetString("size", absl::StrCat(wanted.size_bytes)));
+  }
+  if (wanted.max_inodes != 0) {
+    RETURN_IF_ERROR(
+        tmpfs.SetString("nr_inodes", absl::StrCat(wanted.max_inodes)));
+  }
+  if (!owner.is_root()) {
+    RETURN_IF_ERROR(tmpfs.SetString("uid", absl::StrCat(owner.uid)));
+    RETURN_IF_ERROR(tmpfs.SetString("gid", absl::StrCat(owner.gid)));
+  }
+  return tmpfs.Mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                     (wanted.executable ? 0 : MOUNT_ATTR_NOEXEC) |
+                     (wanted.read_only ? MOUNT_ATTR_RDONLY : 0));
+}
+
+absl::StatusOr<UniqueFd> CloneSource(const BindMount& bind,
+                                     const std::string& name) {
+  auto clone = [&](BorrowedFd fd) {
+    return sys::CloneMount(fd, "", bind.recursive, name);
+  };
+  absl::StatusOr<UniqueFd> mount = absl::UnknownError("");
+  if (bind.source_fd.valid()) {
+    mount = clone(bind.source_fd);
+  } else {
+    ASSIGN_OR_RETURN(const UniqueFd source, sys::Open(bind.source, O_PATH));
+    mount = clone(source.borrow());
+  }
+  if (HasErrno(mount.status(), EINVAL)) {
+    return ErrnoError(EINVAL, absl::StrCat("open_tree(", name, ", CLONE)"),
+                      {.step = "rootfs.bind",
+                       .path = bind.source,
+                       .hint = "the source is unbindable, in another mount "
+                               "namespace, or has locked mounts below it"});
+  }
+  return mount;
+}
+
+absl::StatusOr<UniqueFd> MountBind(const Mount& mount) {
+  const BindMount& bind = *mount.bind;
+  const std::string name = bind.source_fd.valid()
+                               ? absl::StrCat(mount.Field(), ".source_fd")
+                               : Quoted(bind.source);
+  auto clone = CloneSource(bind, name);
+  if (!clone.ok()) {
+    return Annotate(clone.status(),
+                    absl::StrCat(mount.Field(), " for ",
+                                 Quoted(mount.destination.absolute())));
+  }
+  // Private: what is mounted below it inside must not appear on the host, nor
+  // the other way around.
+  const mount_attr attributes = {
+      .attr_set = (bind.read_only ? uint64_t{MOUNT_ATTR_RDONLY} : 0) |
+                  (bind.nosuid ? uint64_t{MOUNT_ATTR_NOSUID} : 0) |
+                  (bind.unsafe_devices ? 0 : uint64_t{MOUNT_ATTR_NODEV}) |
+                  (bind.noexec ? uint64_t{MOUNT_ATTR_NOEXEC} : 0),
+      .propagation = MS_PRIVATE};
+  RETURN_IF_ERROR(sys::SetMountAttributes(clone->borrow(), attributes,
+                                          /*recursive=*/true, name));
+  return clone;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::Build(
+    const RootFsOptions& options, const KernelLimits& limits) {
+  ASSIGN_OR_RETURN(const auto layout, MakeLayout(options));
+  auto root = BuildWith(options, layout, options.writes, limits);
+  // A mount point is missing, and there is no layer to create it in: take one
+  // in memory that the container cannot write to.
+  if (options.writes == RootWrites::kNone && HasErrno(root.status(), EROFS) &&
+      !limits.attached_mounts_only) {
+    auto retried = BuildWith(options, layout, RootWrites::kTmpfs, limits);
+    if (retried.ok()) return retried;
+  }
+  return root;
+}
+
+absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::BuildWith(
+    const RootFsOptions& options, const std::shared_ptr<const Layout>& layout,
+    RootWrites writes, const KernelLimits& limits) {
+  const Owner owner = {options.root_uid, options.root_gid};
+  const bool in_memory = options.writes == RootWrites::kTmpfs;
+  ASSIGN_OR_RETURN(
+      Scratch scratch,
+      Scratch::Create({.size_bytes = in_memory ? options.tmpfs_size_bytes
+                                               : kDefaultScratchSize,
+                       .owner = owner,
+                       .attached_mounts_only = limits.attached_mounts_only}));
+  ASSIGN_OR_RETURN(RootMount mount,
+                   MountRoot(options, writes, limits.layer_syntax, scratch));
+  // So that they end with the scratch mount.
+  for (const UniqueFd& layer : mount.mapped_layers) {
+    RETURN_IF_ERROR(scratch.Adopt(layer.borrow()));
+  }
+  Tree tree(std::move(mount.mount), scratch.detached_mounts(), owner);
+  std::unique_ptr<BuiltRoot> root(
+      new BuiltRoot(layout, std::move(scratch), std::move(tree)));
+  root->owner_ = owner;
+  root->tty_group_ = options.tty_group_mapped;
+  // Without writes the mount itself was made read-only.
+  root->read_only_ = writes != RootWrites::kNone &&
+                     (options.read_only || options.writes == RootWrites::kNone);
+  RETURN_IF_ERROR(root->MakeOwnMountPoints());
+  RETURN_IF_ERROR(root->AddMounts(options));
+  RETURN_IF_ERROR(root->Protect());
+  return root;
+}
+
+absl::Status BuiltRoot::MakeOwnMountPoints() {
+  ASSIGN_OR_RETURN(proc_, tree_.OwnDirectory("proc"));
+  ASSIGN_OR_RETURN(sys_, tree_.OwnDirectory("sys"));
+  PendingMount dev;
+  dev.path = "dev";
+  ASSIGN_OR_RETURN(dev.target, tree_.OwnDirectory("dev"));
+  ASSIGN_OR_RETURN(dev.object, sys::Duplicate(scratch_.dev()));
+  return tree_.Attach(std::move(dev));
+}
+
+absl::Status BuiltRoot::AddMounts(const RootFsOptions& options) {
+  for (const Mount& mount : layout_->mounts) {
+    RETURN_IF_ERROR(AddMount(options, mount));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
+                                 const Mount& mount) {
+  absl::StatusOr<UniqueFd> object;
+  switch (mount.kind) {
+    case Mount::Kind::kEtcFile:
+      return AddEtcFile(mount);
+    case Mount::Kind::kShm:
+      object =
+          MountTmpfs({.size_bytes = options.shm_size_bytes}, "shm", owner_);
+      break;
+    case Mount::Kind::kTmpfs:
+      object = MountTmpfs(*mount.tmpfs, "tmpfs", owner_);
+      break;
+    case Mount::Kind::kBind:
+      object = MountBind(mount);
+      break;
+  }
+  RETURN_IF_ERROR(object.status());
+  return Place(mount, *std::move(object));
+}
+
+absl::Status BuiltRoot::AddEtcFile(const Mount& mount) {
+  const std::string& absolute = mount.destination.absolute();
+  const std::string name = absolute.substr(absolute.rfind('/') + 1);
+  RETURN_IF_ERROR(scratch_.WriteFile(name, mount.content));
+  PendingMount pending;
+  pending.path = std::string(mount.destination.path());
+  ASSIGN_OR_RETURN(pending.target,
+                   tree_.Find(pending.path, Tree::Create::kFile, kFileMode));
+  if (scratch_.detached_mounts()) {
+    ASSIGN_OR_RETURN(pending.object,
+                     sys::CloneMount(scratch_.mount(), name.c_str(),
+                                     /*recursive=*/false, name));
+  } else {
+    pending.source = PendingMount::Source::kScratch;
+    pending.name = name;
+    ASSIGN_OR_RETURN(pending.object, sys::OpenAt2(scratch_.mount(), name,
+                                                  O_PATH, sys::kNoSymlinks));
+  }
+  return tree_.Attach(std::move(pending));
+}
+
+absl::Status BuiltRoot::Place(const Mount& mount, UniqueFd object) {
+  if (mount.destination.area() != Area::kRoot) {
+    late_.push_back({std::move(object), mount.destination});
+    return absl::OkStatus();
+  }
+  PendingMount pending;
+  pending.path = std::string(mount.destination.path());
+  pending.object = std::move(object);
+  pending.outlives_child = mount.kind == Mount::Kind::kBind;
+  auto target = tree_.Find(pending.path);
+  if (HasErrno(target.status(), ENOENT)) {
+    struct stat status;
+    if (::fstat(pending.object.get(), &status) != 0) {
+      return ErrnoError(errno, absl::StrCat("fstat(", mount.Field(), ")"),
+                        {.step = "rootfs.bind"});
+    }
+    target = S_ISDIR(status.st_mode)
+                 ? tree_.Find(pending.path, Tree::Create::kDirectory,
+                              kMountPointMode)
+                 : tree_.Find(pending.path, Tree::Create::kFile, kFileMode);
+  }
+  if (!target.ok()) return Annotate(target.status(), mount.Field());
+  pending.target = *std::move(target);
+  const absl::Status status = tree_.Attach(std::move(pending));
+  return status.ok() ? status : Annotate(status, mount.Field());
+}
+
+// Masked and read-only paths outside of /proc and /sys; what lies there, the
+// plan protects.
+absl::Status BuiltRoot::Protect() {
+  for (const ProtectedPath& mask : layout_->masked) {
+    if (mask.area != Area::kRoot) continue;
+    RETURN_IF_ERROR(ProtectPath(mask.path(), /*mask=*/true));
+  }
+  for (const ProtectedPath& path : layout_->read_only) {
+    if (path.area != Area::kRoot) continue;
+    RETURN_IF_ERROR(ProtectPath(path.path(), /*mask=*/false));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BuiltRoot::ProtectPath(absl::string_view path, bool mask) {
+  PendingMount pending;
+  pending.path = std::string(path);
+  auto target = tree_.Find(path);
+  if (HasErrno(target.status(), ENOENT) || HasErrno(target.status(), ENOTDIR)) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(target.status());
+  pending.target = *std::move(target);
+  struct stat status;
+  if (::fstat(pending.target.get(), &status) != 0) {
+    return ErrnoError(errno, absl::StrCat("fstat(", Quoted(path), ")"),
+                      {.step = "rootfs.protect", .path = path});
+  }
+  pending.source =
+      mask ? PendingMount::Source::kMask : PendingMount::Source::kReadOnly;
+  if (mask) {
+    pending.name = S_ISDIR(status.st_mode) ? scratch_.empty_directory()
+                                           : scratch_.null_file();
+  }
+  if (!scratch_.detached_mounts())
+    return tree_.ProtectLater(std::move(pending));
+  ASSIGN_OR_RETURN(pending.object,
+                   mask
+                       ? sys::CloneMount(scratch_.mount(), pending.name.c_str(),
+                                         /*recursive=*/false, path)
+                       : sys::CloneMount(pending.target.borrow(), "",
+                                         /*recursive=*/true, path));
+  const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+  RETURN_IF_ERROR(sys::SetMountAttributes(pending.object.borrow(), attributes,
+                                          /*recursive=*/true, path));
+  return tree_.Attach(std::move(pending));
+}
+
+absl::StatusOr<UniqueFd> BuiltRoot::Open(absl::string_view path,
+                                         int flags) const {
+  ASSIGN_OR_RETURN(const std::string relative, RelativePath(path));
+  if ((flags & (O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("flags of Open(", Quoted(path), ") create or truncate"));
+  }
+  ASSIGN_OR_RETURN(UniqueFd found, tree_.Find(relative));
+  struct stat status;
+  if (::fstat(found.get(), &status) != 0) {
+    return ErrnoError(errno, absl::StrCat("fstat(", Quoted(path), ")"),
+                      {.step = "rootfs.open", .path = path});
+  }
+  const bool directory = S_ISDIR(status.st_mode);
+  if ((flags & O_DIRECTORY) != 0 && !directory) {
+    return ErrnoError(ENOTDIR, absl::StrCat("open(", Quoted(path), ")"),
+                      {.step = "rootfs.open", .path = path});
+  }
+  if ((flags & O_PATH) != 0) return found;
+  if (!directory && !S_ISREG(status.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(Quoted(path),
+                     " of the root is neither a regular file nor a directory, "
+                     "and is not opened"));
+  }
+  // The very file that was looked at, whatever the name means by now.
+  const std::string again = absl::StrCat("/proc/thread-self/fd/", found.get());
+  UniqueFd opened(
+      ::open(again.c_str(), (flags & ~O_NOFOLLOW) | O_NOCTTY | O_CLOEXEC));
+  if (opened.valid()) return opened;
+  return ErrnoError(
+      errno, absl::StrCat("open(", Quoted(path), ") in the root"),
+      {.step = "rootfs.open",
+       .path = path,
+       .hint = errno == ENOENT ? "the host needs its /proc" : ""});
+}
+
+absl::Status BuiltRoot::MakeDirectory(absl::string_view path, mode_t mode) {
+  if (attached_) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "MakeDirectory(", Quoted(path), "): the root was started already"));
+  }
+  ASSIGN_OR_RETURN(const std::string relative, RelativePath(path));
+  ASSIGN_OR_RETURN(const UniqueFd directory,
+                   tree_.Find(relative, Tree::Create::kDirectory, mode));
+  struct stat status;
+  if (::fstat(directory.get(), &status) == 0 && S_ISDIR(status.st_mode)) {
+    return absl::OkStatus();
+  }
+  return ErrnoError(ENOTDIR, absl::StrCat("mkdir(", Quoted(path), ")"),
+                    {.step = "rootfs.mkdir", .path = path});
+}
+
+absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
+    plan::PlanBuilder& plan, const MountContext& context) const {
+  if (attached_) {
+    return absl::FailedPreconditionError(
+        "this RootFs was started already; a mount tree can be attached once: "
+        "create another one");
+  }
+  if (read_only_) {
+    // Not before, so that mount points and directories could be created.
+    const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+    RETURN_IF_ERROR(sys::SetMountAttributes(tree_.root(), attributes,
+                                            /*recursive=*/false, "root"));
+  }
+  TreeView view;
+  view.root = tree_.root();
+  view.scratch = scratch_.mount();
+  view.null_file = scratch_.null_file();
+  view.empty_directory = scratch_.empty_directory();
+  view.proc = proc_.borrow();
+  view.sys = sys_.borrow();
+  view.dev = scratch_.dev();
+  view.detached_mounts = scratch_.detached_mounts();
+  view.tty_group = tty_group_;
+  view.pending = &tree_.pending();
+  view.late = &late_;
+  view.layout = layout_.get();
+  return AppendMounts(view, context, plan);
+}
+
+void BuiltRoot::MarkAttached() {
+  attached_ = true;
+  proc_.reset();
+  sys_.reset();
+  late_.clear();
+  tree_.DropPending();
+  scratch_.Close();
+}
+
+}  // namespace caisson::rootfs

@@ -1,0 +1,78 @@
+// What is behind RootFs: the mounts, and where each belongs.
+#ifndef CAISSON_LIB_ROOTFS_BUILT_ROOT_H_
+#define CAISSON_LIB_ROOTFS_BUILT_ROOT_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "caisson/root_fs.h"
+#include "caisson/unique_fd.h"
+#include "lib/plan/builder.h"
+#include "lib/rootfs/layout.h"
+#include "lib/rootfs/mount_context.h"
+#include "lib/rootfs/mount_steps.h"
+#include "lib/rootfs/overlay.h"
+#include "lib/rootfs/scratch.h"
+#include "lib/rootfs/tree.h"
+
+namespace caisson::rootfs {
+
+// What a kernel offers is found out by trying. Tests start further down.
+struct KernelLimits {
+  bool attached_mounts_only = false;  // before Linux 6.15
+  LayerSyntax layer_syntax = LayerSyntax::kDescriptors;
+};
+
+// The methods are those of RootFs. Thread-compatible.
+class BuiltRoot final {
+ public:
+  static absl::StatusOr<std::unique_ptr<BuiltRoot>> Build(
+      const RootFsOptions& options, const KernelLimits& limits);
+
+  absl::StatusOr<UniqueFd> Open(absl::string_view path, int flags) const;
+  absl::Status MakeDirectory(absl::string_view path, mode_t mode);
+  absl::StatusOr<RootFsSlots> AddTo(plan::PlanBuilder& plan,
+                                    const MountContext& context) const;
+  void MarkAttached();
+
+ private:
+  BuiltRoot(std::shared_ptr<const Layout> layout, Scratch scratch, Tree tree)
+      : layout_(std::move(layout)),
+        scratch_(std::move(scratch)),
+        tree_(std::move(tree)) {}
+
+  static absl::StatusOr<std::unique_ptr<BuiltRoot>> BuildWith(
+      const RootFsOptions& options, const std::shared_ptr<const Layout>& layout,
+      RootWrites writes, const KernelLimits& limits);
+
+  absl::Status MakeOwnMountPoints();
+  absl::Status AddMounts(const RootFsOptions& options);
+  absl::Status AddMount(const RootFsOptions& options, const Mount& mount);
+  absl::Status AddEtcFile(const Mount& mount);
+  absl::Status Place(const Mount& mount, UniqueFd object);
+  absl::Status Protect();
+  absl::Status ProtectPath(absl::string_view path, bool mask);
+
+  // Without the mounts, which refer to options that are gone.
+  std::shared_ptr<const Layout> layout_;
+  Scratch scratch_;
+  Tree tree_;
+  UniqueFd proc_;  // places
+  UniqueFd sys_;
+  std::vector<LateMount> late_;
+  Owner owner_;
+  bool tty_group_ = true;
+  bool read_only_ = false;
+  bool attached_ = false;
+};
+
+}  // namespace caisson::rootfs
+
+#endif  // CAISSON_LIB_ROOTFS_BUILT_ROOT_H_

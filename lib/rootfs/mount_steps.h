@@ -1,0 +1,43 @@
+// The operations that attach a tree in the child.
+#ifndef CAISSON_LIB_ROOTFS_MOUNT_STEPS_H_
+#define CAISSON_LIB_ROOTFS_MOUNT_STEPS_H_
+
+#include <string>
+#include <vector>
+
+#include "caisson/unique_fd.h"
+#include "lib/plan/builder.h"
+#include "lib/rootfs/layout.h"
+#include "lib/rootfs/mount_context.h"
+#include "lib/rootfs/tree.h"
+
+namespace caisson::rootfs {
+
+// A mount whose place only exists once the child has its /proc and /sys.
+struct LateMount {
+  UniqueFd mount;
+  Destination destination;
+};
+
+// What was built, for the plan; everything is borrowed.
+struct TreeView {
+  BorrowedFd root;
+  BorrowedFd scratch;
+  const char* null_file = "";        // below `scratch`
+  const char* empty_directory = "";  // the same
+  BorrowedFd proc;                   // places to mount at
+  BorrowedFd sys;
+  BorrowedFd dev;  // the mount; if `pending` is empty, attached already
+  bool detached_mounts = true;
+  bool tty_group = true;
+  const std::vector<PendingMount>* pending = nullptr;  // /dev is the first
+  const std::vector<LateMount>* late = nullptr;
+  const Layout* layout = nullptr;
+};
+
+RootFsSlots AppendMounts(const TreeView& tree, const MountContext& context,
+                         plan::PlanBuilder& plan);
+
+}  // namespace caisson::rootfs
+
+#endif  // CAISSON_LIB_ROOTFS_MOUNT_STEPS_H_
