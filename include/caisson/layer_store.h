@@ -1,0 +1,280 @@
+// Images on disk, unpacked once and shared by every container.
+//
+// A LayerStore is a directory that holds images and their layers, each layer as
+// a directory that overlayfs takes as a lowerdir. Any number of processes may
+// have the same store open.
+//
+//   ASSIGN_OR_RETURN(LayerStore store, LayerStore::Open({.path =
+//   "/var/lib/x"})); RETURN_IF_ERROR(store.Import("python.tar", {.name =
+//   "python:3"}).status()); ASSIGN_OR_RETURN(Image image,
+//   store.Find("python:3")); ASSIGN_OR_RETURN(LayerSet layers,
+//   store.OpenLayers(image)); ASSIGN_OR_RETURN(WritableLayer top,
+//                    store.CreateWritableLayer({.lower = &layers}));
+//   // overlay: layers.dirs() below, top.upper() and top.work() above
+//
+// It mounts nothing, starts nothing and does not speak to registries. It is not
+// a cache: an image stays until Remove.
+//
+// References. Where a method takes a `reference`, that is, in this order: an
+// image id or manifest digest ("sha256:" and 64 digits); a name
+// "[registry/]path[:tag]", where the registry defaults to docker.io, a single
+// component to docker.io/library and the tag to latest; "name@sha256:...", the
+// image of that manifest digest if it has a name in that repository; an image
+// id without "sha256:", or at least 4 digits of its beginning that no other id
+// has. A name wins over digits.
+//
+// Durability. What Import, Tag, Remove and Keep reported as done survives a
+// power failure, and a layer that is not complete is never visible. kill -9 at
+// any instant leaves at most directories that the next Recover removes. The
+// on-disk format is described in doc/layer-store.md.
+#ifndef CAISSON_LAYER_STORE_H_
+#define CAISSON_LAYER_STORE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "caisson/image.h"
+#include "caisson/unique_fd.h"
+
+namespace caisson {
+
+// How the layers of a store say that a name of a lower layer is hidden.
+enum class LayerStoreFormat {
+  // Whiteouts are devices 0:0, opaque directories have trusted.overlay.opaque.
+  // Needs CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace.
+  kOverlay,
+  // As kOverlay with user.overlay.opaque, for overlay mounts with "userxattr".
+  kOverlayUserxattr,
+};
+
+struct LayerStoreOptions {
+  // The store's directory; created with mode 0700 if missing (its parent must
+  // exist). A directory that is neither empty nor a store is refused.
+  std::string path;
+  LayerStoreFormat format = LayerStoreFormat::kOverlay;
+  // Whether Open begins with Recover.
+  bool recover = true;
+  // Threads that an import may start to read, decompress and hash layers ahead
+  // of the one that writes files; they end with the import. 0: none.
+  int import_threads = 0;
+  // How long a change waits for another process that is committing one.
+  absl::Duration busy_timeout = absl::Seconds(30);
+
+  // Limits of what an archive may hold; beyond them is RESOURCE_EXHAUSTED.
+  size_t max_manifest_bytes = size_t{4} << 20;  // a manifest or index
+  size_t max_config_bytes = size_t{8} << 20;
+  size_t max_images = 64;   // of one archive
+  size_t max_layers = 500;  // OVL_MAX_STACK, linux fs/overlayfs/params.h
+  uint64_t max_layer_bytes = uint64_t{64} << 30;  // uncompressed
+  uint64_t max_layer_entries = 5'000'000;
+  // Of all layers together that one import unpacks.
+  uint64_t max_import_bytes = uint64_t{256} << 30;
+  uint64_t max_import_entries = 20'000'000;
+  // Copy of an archive that cannot be read in place: from a pipe or compressed.
+  uint64_t max_spool_bytes = uint64_t{64} << 30;
+};
+
+struct ImportProgress {
+  enum Phase {
+    kReading,     // the archive's table of contents and documents
+    kUnpacking,   // layers
+    kPublishing,  // everything is on disk; about to become visible
+  };
+  Phase phase = kReading;
+  size_t layers_done = 0;  // of those that the store did not have
+  size_t layers = 0;
+  uint64_t bytes_done = 0;  // of those layers as they are in the archive
+  uint64_t bytes = 0;
+};
+
+struct ImportOptions {
+  // The name for the image, which must then be the only one in the archive.
+  // Empty: the names that the archive gives.
+  std::string name;
+  // What to take from an archive for several platforms, and what an image must
+  // be for. Default: HostPlatform().
+  std::optional<Platform> platform;
+  // Called from the importing thread, about once per MiB. false cancels: Import
+  // answers CANCELLED and leaves nothing. It must not throw.
+  std::function<bool(const ImportProgress&)> progress;
+};
+
+struct RecoverReport {
+  size_t imports = 0;          // unfinished imports removed
+  size_t writable_layers = 0;  // writable layers without an owner removed
+  size_t layers = 0;           // layers of no image removed
+  // What could not be removed; the next Recover tries again.
+  std::vector<absl::Status> failures;
+};
+
+// The layers of one image, open, for as long as the object lives: a shared lock
+// keeps Remove from deleting them, in this and every other process.
+//
+// The destructor closes the directories and the lock. Thread-compatible.
+class [[nodiscard]] LayerSet final {
+ public:
+  LayerSet(LayerSet&&) noexcept = default;
+  LayerSet& operator=(LayerSet&&) noexcept = default;
+
+  // The directories in the order of overlayfs' lowerdir: the top layer first.
+  // Never empty: an image without layers has one empty directory.
+  std::vector<BorrowedFd> dirs() const;
+
+  // The lock as a descriptor. A process that receives a duplicate (by fork or
+  // SCM_RIGHTS) keeps the layers until it closes it; hand one to whatever
+  // outlives this process and has the layers mounted.
+  BorrowedFd lock() const { return lock_.borrow(); }
+
+ private:
+  friend class LayerStore;
+  LayerSet(UniqueFd lock, std::vector<UniqueFd> dirs)
+      : lock_(std::move(lock)), dirs_(std::move(dirs)) {}
+
+  UniqueFd lock_;
+  std::vector<UniqueFd> dirs_;
+};
+
+struct WritableLayerOptions {
+  // If set, the new upper directory, which becomes the root of the overlay,
+  // gets mode, owner and extended attributes of the top layer's root. Otherwise
+  // it is 0755 and 0:0.
+  const LayerSet* lower = nullptr;
+  // If set, the owner of upper and work instead: the host's ids for root in the
+  // user namespace that will use them.
+  std::optional<uint32_t> uid;
+  std::optional<uint32_t> gid;
+};
+
+// An upper directory with its work directory, for one overlay mount.
+//
+// Locked for as long as the object, or a duplicate of lock(), lives. Unless
+// Keep was called, the destructor removes it, ignoring errors; what then
+// remains the next Recover removes. The overlay must be unmounted before. After
+// a fork, only the process that created the object removes anything.
+// Thread-compatible.
+class [[nodiscard]] WritableLayer final {
+ public:
+  WritableLayer(WritableLayer&&) noexcept;
+  WritableLayer& operator=(WritableLayer&&) noexcept;
+  ~WritableLayer();
+
+  BorrowedFd upper() const { return upper_.borrow(); }
+  BorrowedFd work() const { return work_.borrow(); }
+  // See LayerSet::lock.
+  BorrowedFd lock() const { return dir_.borrow(); }
+
+  // Makes the layer stay in the store under `name` (a letter or digit, then up
+  // to 127 letters, digits, "_", "." and "-"), to be opened again with
+  // OpenWritableLayer. ALREADY_EXISTS if the name is taken. Atomic. The content
+  // is as durable as its writers made it: only the name is synced.
+  absl::Status Keep(absl::string_view name);
+
+  // Removes the layer, kept or not, and closes it. After a failure the rest
+  // stays and Destroy may be called again. Idempotent.
+  absl::Status Destroy();
+
+ private:
+  friend class LayerStore;
+  WritableLayer() = default;
+  void Abandon();
+
+  UniqueFd store_;         // the store's directory
+  std::string directory_;  // below store_: "writable" or "kept"
+  std::string name_;       // in that directory
+  UniqueFd dir_;           // carries the lock
+  UniqueFd upper_;
+  UniqueFd work_;
+  bool keep_ = false;
+  int owner_ = 0;  // process id
+};
+
+// Thread-safe: every method may be called from several threads at once, and
+// imports of several threads run side by side. All methods block on the disk;
+// those that change something also wait for changes of other processes to be
+// committed. In a child made by fork, open the store anew.
+class [[nodiscard]] LayerStore final {
+ public:
+  // Opens the store, creating it if the directory is missing or empty. A store
+  // written by a later version is FAILED_PRECONDITION.
+  static absl::StatusOr<LayerStore> Open(const LayerStoreOptions& options);
+
+  LayerStore(LayerStore&&) noexcept;
+  LayerStore& operator=(LayerStore&&) noexcept;
+  // Closes the store. LayerSets and WritableLayers stay valid.
+  ~LayerStore();
+
+  // Adds the images of an archive: a docker-archive (`docker save` of any
+  // version, with manifest.json or, before Docker 1.10, with "repositories"),
+  // an OCI archive, either of them compressed with gzip or zstd, or a directory
+  // with the content of one (an OCI layout). Which it is is told by content; an
+  // archive that is both OCI and Docker, as Docker 25 and later writes it, is
+  // read as OCI.
+  //
+  // All digests are verified. The images are added together or, after an error,
+  // none; names that other images had move to the new ones. Layers that the
+  // store has already are not unpacked again. Nothing is fetched over a
+  // network. Returns the images, also those that the store had.
+  absl::StatusOr<std::vector<Image>> Import(const std::string& path,
+                                            const ImportOptions& options = {});
+  // The same from an open file, pipe (read to its end) or directory.
+  absl::StatusOr<std::vector<Image>> Import(BorrowedFd archive,
+                                            const ImportOptions& options = {});
+
+  // The image of a reference. NOT_FOUND names what the store has; digits that
+  // begin several ids are INVALID_ARGUMENT, and the error names them.
+  absl::StatusOr<Image> Find(absl::string_view reference) const;
+
+  // All images, the latest import first. Parses no configurations.
+  absl::StatusOr<std::vector<ImageSummary>> List() const;
+
+  // Gives the image of `reference` the further name `name`, taking it from the
+  // image that had it.
+  absl::Status Tag(absl::string_view reference, absl::string_view name);
+
+  // If `reference` is a name without a digest, removes the name, and the image
+  // with it if that was its last. Otherwise removes the image with all its
+  // names. Layers that no other image has go with it. An image that a LayerSet
+  // anywhere holds is FAILED_PRECONDITION and stays as it was, names included.
+  absl::Status Remove(absl::string_view reference);
+
+  // Opens the image's layers and locks them. NOT_FOUND if the image has been
+  // removed meanwhile; FAILED_PRECONDITION if the image was imported in another
+  // format only; DATA_LOSS if a layer is missing on disk (import it again).
+  absl::StatusOr<LayerSet> OpenLayers(const Image& image) const;
+
+  // Makes an empty writable layer in the store, hence on the same file system
+  // as its layers.
+  absl::StatusOr<WritableLayer> CreateWritableLayer(
+      const WritableLayerOptions& options = {}) const;
+
+  // Opens and locks a kept layer. NOT_FOUND, or FAILED_PRECONDITION while
+  // another WritableLayer (or a duplicate of its lock) holds it.
+  absl::StatusOr<WritableLayer> OpenWritableLayer(absl::string_view name) const;
+
+  // Names of the kept layers, sorted.
+  absl::StatusOr<std::vector<std::string>> ListWritableLayers() const;
+
+  // Removes what processes that died left behind: unfinished imports, writable
+  // layers that were not kept, layers of no image. Leaves alone what live
+  // processes are doing. Safe at any time.
+  absl::StatusOr<RecoverReport> Recover();
+
+ private:
+  class Impl;
+  explicit LayerStore(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace caisson
+
+#endif  // CAISSON_LAYER_STORE_H_

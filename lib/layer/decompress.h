@@ -1,0 +1,51 @@
+// Decompression of layer blobs: gzip, zstd or neither, told by content.
+//
+//   ASSIGN_OR_RETURN(auto tar, Decompress(blob, {.max_output_bytes = limit}));
+//   ... tar->Read(buffer) ...
+//
+// gzip (RFC 1952): any number of members; CRC and length of each are checked;
+// zero padding behind the last one is accepted as gzip(1) does, and other bytes
+// there are an error as in Go's compress/gzip (Docker, containerd). zstd (RFC
+// 8878): any number of frames and skippable frames, also leading ones; content
+// checksums are checked where present; a frame that needs a dictionary is
+// refused. Anything else is passed through as it is.
+//
+// The returned source answers 0 only when the compressed source has ended too,
+// so a digest around the compressed source covers every byte of it. A stream
+// that stops in the middle is DATA_LOSS and says so; an invalid one is
+// INVALID_ARGUMENT with the offset; passing a limit is RESOURCE_EXHAUSTED.
+#ifndef CAISSON_LIB_LAYER_DECOMPRESS_H_
+#define CAISSON_LIB_LAYER_DECOMPRESS_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "lib/layer/byte_source.h"
+
+namespace caisson::layer {
+
+enum class Compression { kNone, kGzip, kZstd };
+
+struct DecompressOptions {
+  // Decompressed bytes. A bomb stops here, not at a full disk.
+  uint64_t max_output_bytes = uint64_t{64} << 30;
+  // zstd: log2 of the largest window, which is the memory of the decoder (128
+  // MiB). `zstd --ultra` and `--long` above 27 need more.
+  int max_window_log = 27;
+};
+
+// The decompressed stream; remembers what it found.
+class DecompressedSource : public ByteSource {
+ public:
+  virtual Compression compression() const = 0;
+};
+
+// Reads the beginning of `compressed` to recognise it, then decompresses on
+// demand. `compressed` must outlive the result. Thread-compatible.
+absl::StatusOr<std::unique_ptr<DecompressedSource>> Decompress(
+    ByteSource& compressed, const DecompressOptions& options);
+
+}  // namespace caisson::layer
+
+#endif  // CAISSON_LIB_LAYER_DECOMPRESS_H_

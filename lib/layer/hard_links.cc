@@ -1,0 +1,172 @@
+#include "lib/layer/hard_links.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/layer/copy_up.h"
+
+namespace caisson::layer {
+
+absl::StatusOr<bool> HardLinks::Exists(DirId parent, const std::string& name) {
+  ASSIGN_OR_RETURN(const BorrowedFd fd, directory_.Fd(parent));
+  struct stat status;
+  if (::fstatat(fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
+    return true;
+  }
+  if (errno == ENOENT) return false;
+  return directory_.Error(errno, "fstatat", parent, name);
+}
+
+absl::Status HardLinks::Link(DirId parent, const std::string& name,
+                             absl::string_view target) {
+  ASSIGN_OR_RETURN(const LayerName parsed, ParseLayerName(target, options_));
+  if (parsed.components.empty()) {
+    return absl::InvalidArgumentError("a hard link to the root directory");
+  }
+  ASSIGN_OR_RETURN(const bool linked, LinkInLayer(parent, name, parsed));
+  if (linked) return absl::OkStatus();
+  // Whatever an earlier entry made of the name is replaced by this one; what a
+  // later entry makes of it stays.
+  RETURN_IF_ERROR(directory_.Remove(parent, name));
+  directory_.tree().Charge(sizeof(Pending) + name.size() + target.size());
+  RETURN_IF_ERROR(directory_.CheckMemory());
+  pending_.push_back({parent, name, std::string(target)});
+  return absl::OkStatus();
+}
+
+// False if the target is not there (yet).
+absl::StatusOr<bool> HardLinks::LinkInLayer(DirId parent,
+                                            const std::string& name,
+                                            const LayerName& target) {
+  const std::string base(target.base());
+  for (int attempt = 0;; ++attempt) {
+    ASSIGN_OR_RETURN(const std::optional<DirId> from,
+                     directory_.Find(target.parent()));
+    if (!from.has_value()) return false;
+    if (*from == parent && base == name) return Exists(parent, name);
+    ASSIGN_OR_RETURN(const BorrowedFd from_fd, directory_.Fd(*from));
+    ASSIGN_OR_RETURN(const BorrowedFd to_fd, directory_.Fd(parent));
+    // No AT_SYMLINK_FOLLOW: a link to a symbolic link is one to the link
+    // itself.
+    if (::linkat(from_fd.get(), base.c_str(), to_fd.get(), name.c_str(), 0) ==
+        0) {
+      directory_.FileMade(parent, name);
+      return true;
+    }
+    if (errno == ENOENT) return false;
+    if (errno != EEXIST || attempt > 0) {
+      return directory_.Error(
+          errno, "linkat", *from, base,
+          errno == EPERM ? "the target of a hard link must not be a directory"
+                         : "");
+    }
+    RETURN_IF_ERROR(directory_.Remove(parent, name));
+  }
+}
+
+absl::Status HardLinks::Finish() {
+  for (const Pending& link : pending_) {
+    // Replaced by a later entry, itself or a directory above it.
+    if (!directory_.tree().IsAlive(link.parent)) continue;
+    ASSIGN_OR_RETURN(const bool replaced, Exists(link.parent, link.name));
+    if (replaced) continue;
+    ASSIGN_OR_RETURN(const LayerName target,
+                     ParseLayerName(link.target, options_));
+    ASSIGN_OR_RETURN(const bool linked,
+                     LinkInLayer(link.parent, link.name, target));
+    if (linked) continue;
+    const absl::Status status = LinkToLower(link, target);
+    if (!status.ok()) {
+      return Annotate(
+          status,
+          absl::StrCat("hard link ",
+                       Quoted(directory_.tree().Path(link.parent, link.name)),
+                       " to ", Quoted(link.target)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HardLinks::LinkToLower(const Pending& link,
+                                    const LayerName& target) {
+  ASSIGN_OR_RETURN(const std::optional<LowerFile> file,
+                   lowers_.Find(absl::StrJoin(target.parent(), "/"),
+                                std::string(target.base())));
+  if (!file.has_value()) {
+    return absl::NotFoundError(
+        lowers_.known()
+            ? "the target is neither in this layer nor in a lower one"
+            : "the target is not in this layer, and lower layers are not "
+              "known");
+  }
+  if (S_ISDIR(file->status.st_mode)) {
+    return absl::InvalidArgumentError("the target is a directory");
+  }
+  ASSIGN_OR_RETURN(const bool hidden, IsHidden(target));
+  if (!hidden) {
+    // As overlayfs does: the target itself is copied up, then linked.
+    ASSIGN_OR_RETURN(const DirId parent,
+                     directory_.ParentFor(target, FileAttributes()));
+    RETURN_IF_ERROR(CopyTo(*file, parent, std::string(target.base())));
+    return LinkInLayer(link.parent, link.name, target).status();
+  }
+  // The name of the target stays hidden; the first link takes its place.
+  auto [copy, first] = copies_.try_emplace(
+      absl::StrJoin(target.components, "/"), link.parent, link.name);
+  if (first) return CopyTo(*file, link.parent, link.name);
+  ASSIGN_OR_RETURN(const BorrowedFd from, directory_.Fd(copy->second.first));
+  ASSIGN_OR_RETURN(const BorrowedFd to, directory_.Fd(link.parent));
+  if (::linkat(from.get(), copy->second.second.c_str(), to.get(),
+               link.name.c_str(), 0) != 0) {
+    return directory_.Error(errno, "linkat", link.parent, link.name);
+  }
+  directory_.FileMade(link.parent, link.name);
+  return absl::OkStatus();
+}
+
+// Whether this layer hides what lower layers have at `target`.
+absl::StatusOr<bool> HardLinks::IsHidden(const LayerName& target) {
+  LayerTree& tree = directory_.tree();
+  DirId at = kRootDir;
+  for (const absl::string_view name : target.components) {
+    if (tree[at].opaque || tree.HasWhiteout(at, std::string(name))) return true;
+    const std::optional<DirId> child = tree.Find(at, name);
+    if (!child.has_value()) break;
+    at = *child;
+  }
+  // A parent that this layer made something else than a directory, or a
+  // symbolic link to another one.
+  ASSIGN_OR_RETURN(const std::optional<DirId> parent,
+                   directory_.Note(target.parent()));
+  return !parent.has_value() ||
+         tree.Path(*parent) != absl::StrJoin(target.parent(), "/");
+}
+
+absl::Status HardLinks::CopyTo(const LowerFile& file, DirId parent,
+                               const std::string& name) {
+  const uint64_t size = S_ISREG(file.status.st_mode)
+                            ? static_cast<uint64_t>(file.status.st_size)
+                            : 0;
+  if (size > options_.max_bytes - stats_.bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the files of the layer have more than max_bytes (",
+                     options_.max_bytes, ")"));
+  }
+  ASSIGN_OR_RETURN(const BorrowedFd fd, directory_.Fd(parent));
+  RETURN_IF_ERROR(CopyUp(file, fd, name, options_.format,
+                         directory_.tree().Path(parent, name)));
+  directory_.FileMade(parent, name);
+  stats_.bytes += size;
+  ++stats_.copied_up;
+  return absl::OkStatus();
+}
+
+}  // namespace caisson::layer

@@ -1,0 +1,171 @@
+#include "lib/layer/layer_finish.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/layer/file_attributes.h"
+#include "lib/sys/open.h"
+#include "lib/sys/xattr.h"
+
+namespace caisson::layer {
+namespace {
+
+constexpr uint64_t kHere = sys::kNoSymlinks | RESOLVE_NO_XDEV;
+
+class DirectoryFinisher final {
+ public:
+  DirectoryFinisher(LayerDirectory& directory, LowerLayers& lowers,
+                    const UnpackOptions& options, UnpackStats& stats)
+      : directory_(directory),
+        tree_(directory.tree()),
+        lowers_(lowers),
+        options_(options),
+        stats_(stats),
+        plain_(options.format == LayerFormat::kPlain) {}
+
+  absl::Status Run() {
+    FindReplaced();
+    // Children first: nobody can lock himself out of a directory.
+    for (DirId id = tree_.size(); id-- > 0;) {
+      if (alive_[id] && tree_[id].on_disk) RETURN_IF_ERROR(Finish(id));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // replaced_[id]: what lower layers have of this name is hidden, so nothing of
+  // it must show through.
+  void FindReplaced() {
+    alive_.assign(tree_.size(), true);
+    replaced_.assign(tree_.size(), false);
+    for (DirId id = 1; id < tree_.size(); ++id) {
+      const LayerDir& dir = tree_[id];
+      const DirId parent = dir.parent;
+      alive_[id] = dir.alive && alive_[parent];
+      replaced_[id] = replaced_[parent] || tree_[parent].opaque ||
+                      tree_.HasWhiteout(parent, dir.name);
+    }
+  }
+
+  absl::Status Finish(DirId id) {
+    LayerDir& dir = tree_[id];
+    const std::string path = id == kRootDir ? "." : tree_.Path(id);
+    ASSIGN_OR_RETURN(UniqueFd fd, sys::OpenAt2(directory_.root(), path,
+                                               O_RDONLY | O_DIRECTORY, kHere));
+    if (dir.before != nullptr && plain_ && !dir.has_entry && !replaced_[id]) {
+      return Restore(fd.borrow(), *dir.before, path);
+    }
+    if (dir.before != nullptr) RETURN_IF_ERROR(ClearXattrs(fd.borrow(), path));
+    if (!dir.has_entry) RETURN_IF_ERROR(SetImpliedAttributes(id));
+    if (dir.opaque && !plain_) {
+      dir.attributes.xattrs.emplace_back(
+          absl::StrCat(OverlayXattrPrefix(options_.format), "opaque"), "y");
+    }
+    const absl::Status status = WriteAttributes(fd.borrow(), dir.attributes,
+                                                path, stats_.skipped_xattrs);
+    if (!status.ok()) return status;
+    return dir.opaque && !plain_ ? CheckOpaque(fd.borrow(), path)
+                                 : absl::OkStatus();
+  }
+
+  // An attribute that may be missing elsewhere must not be here.
+  absl::Status CheckOpaque(BorrowedFd fd, const std::string& path) {
+    const std::string key =
+        absl::StrCat(OverlayXattrPrefix(options_.format), "opaque");
+    char value;
+    if (::fgetxattr(fd.get(), key.c_str(), &value, 1) == 1) {
+      return absl::OkStatus();
+    }
+    return ErrnoError(
+        EPERM, absl::StrCat("setxattr(", Quoted(path), ", ", Quoted(key), ")"),
+        {.step = "layer.unpack",
+         .path = path,
+         .hint = options_.format == LayerFormat::kOverlayTrusted
+                     ? "it needs CAP_SYS_ADMIN in the initial user namespace; "
+                       "without, use kOverlayUser"
+                     : "the file system has no user attributes"});
+  }
+
+  // Of a directory without an entry: as in the lower layers, else the defaults
+  // with the time of the entry that it was made for.
+  absl::Status SetImpliedAttributes(DirId id) {
+    LayerDir& dir = tree_[id];
+    if (plain_ || replaced_[id]) return absl::OkStatus();
+    const std::string parent = id == kRootDir ? "" : tree_.Path(dir.parent);
+    ASSIGN_OR_RETURN(const std::optional<LowerFile> lower,
+                     lowers_.Find(parent, id == kRootDir ? "." : dir.name));
+    if (!lower.has_value() || !S_ISDIR(lower->status.st_mode)) {
+      return absl::OkStatus();
+    }
+    ASSIGN_OR_RETURN(dir.attributes,
+                     ReadAttributes(lower->dir, lower->name, lower->status,
+                                    options_.format));
+    return absl::OkStatus();
+  }
+
+  // Puts back what LayerDirectory has saved of a directory of a lower layer.
+  absl::Status Restore(BorrowedFd fd, const FileAttributes& before,
+                       const std::string& path) {
+    for (const auto& [key, value] : before.xattrs) {
+      if (::fsetxattr(fd.get(), key.c_str(), value.data(), value.size(), 0) !=
+          0) {
+        return ErrnoError(
+            errno, absl::StrCat("setxattr(", Quoted(path), ", ", key, ")"),
+            {.step = "layer.unpack", .path = path});
+      }
+    }
+    const timespec times[2] = {{0, UTIME_OMIT},
+                               {before.mtime_sec, before.mtime_nsec}};
+    if (::futimens(fd.get(), times) != 0) {
+      return ErrnoError(errno, absl::StrCat("futimens(", Quoted(path), ")"),
+                        {.step = "layer.unpack", .path = path});
+    }
+    return absl::OkStatus();
+  }
+
+  // What the directory had before and its entry does not mention.
+  absl::Status ClearXattrs(BorrowedFd fd, const std::string& path) {
+    ASSIGN_OR_RETURN(const std::vector<sys::Xattr> xattrs,
+                     sys::ReadXattrs(fd, path));
+    for (const auto& [key, value] : xattrs) {
+      if (!XattrKeyOnDisk(key, options_.format).has_value()) continue;
+      if (::fremovexattr(fd.get(), key.c_str()) != 0 && errno != ENODATA &&
+          errno != EPERM) {
+        return ErrnoError(
+            errno, absl::StrCat("removexattr(", Quoted(path), ", ", key, ")"),
+            {.step = "layer.unpack", .path = path});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  LayerDirectory& directory_;
+  LayerTree& tree_;
+  LowerLayers& lowers_;
+  const UnpackOptions& options_;
+  UnpackStats& stats_;
+  const bool plain_;
+  std::vector<bool> alive_;
+  std::vector<bool> replaced_;
+};
+
+}  // namespace
+
+absl::Status FinishDirectories(LayerDirectory& directory, LowerLayers& lowers,
+                               const UnpackOptions& options,
+                               UnpackStats& stats) {
+  return DirectoryFinisher(directory, lowers, options, stats).Run();
+}
+
+}  // namespace caisson::layer

@@ -1,0 +1,300 @@
+#include "lib/layer/layer_import.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/layer/directory.h"
+#include "lib/layer/image_name.h"
+#include "lib/layer/unpack.h"
+
+namespace caisson::layer {
+namespace {
+
+constexpr char kSpool[] = "archive";
+
+LayerFormat FormatOf(LayerStoreFormat format) {
+  return format == LayerStoreFormat::kOverlayUserxattr
+             ? LayerFormat::kOverlayUser
+             : LayerFormat::kOverlayTrusted;
+}
+
+std::string ChainDir(const Digest& chain_id) {
+  return std::string(chain_id.hex());
+}
+
+}  // namespace
+
+LayerImport::LayerImport(const StoreDir& store, StoreIndex& index,
+                         const LayerStoreOptions& limits,
+                         const ImportOptions& options)
+    : store_(store), index_(index), limits_(limits), options_(options) {}
+
+absl::StatusOr<std::vector<Digest>> LayerImport::Run(BorrowedFd archive) {
+  ASSIGN_OR_RETURN(pins_,
+                   StoreLock::Open(store_.root(), StoreLock::Mode::kShared));
+  ASSIGN_OR_RETURN(staging_, Staging::Create(store_));
+  RETURN_IF_ERROR(ReadArchive(archive));
+  RETURN_IF_ERROR(ApplyName());
+  RETURN_IF_ERROR(Plan());
+  RETURN_IF_ERROR(Unpack());
+  RETURN_IF_ERROR(Publish());
+  staging_.reset();
+  std::vector<Digest> ids;
+  for (const ArchivedImage& image : images_) ids.push_back(image.id);
+  return ids;
+}
+
+absl::Status LayerImport::ReadArchive(BorrowedFd archive) {
+  RETURN_IF_ERROR(Report(ImportProgress::kReading));
+  ASSIGN_OR_RETURN(
+      archive_,
+      OpenImageArchive(archive, {.dir = staging_->fd(),
+                                 .name = kSpool,
+                                 .max_bytes = limits_.max_spool_bytes,
+                                 .progress = [this] {
+                                   return Report(ImportProgress::kReading);
+                                 }}));
+  const ArchiveLimits limits{.max_manifest_bytes = limits_.max_manifest_bytes,
+                             .max_config_bytes = limits_.max_config_bytes,
+                             .max_layers = limits_.max_layers,
+                             .max_images = limits_.max_images,
+                             .max_layer_bytes = limits_.max_layer_bytes};
+  const Platform platform =
+      options_.platform.has_value() ? *options_.platform : HostPlatform();
+  ASSIGN_OR_RETURN(images_, FindImages(*archive_, platform, limits));
+  return absl::OkStatus();
+}
+
+absl::Status LayerImport::ApplyName() {
+  if (options_.name.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(ImageName name, ParseTag(options_.name));
+  if (images_.size() == 1) {
+    images_.front().names = {name.Canonical()};
+    return absl::OkStatus();
+  }
+  std::vector<std::string> found;
+  for (const ArchivedImage& image : images_) {
+    found.push_back(image.names.empty() ? image.id.str()
+                                        : FamiliarName(image.names.front()));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "ImportOptions::name ", Quoted(options_.name), ": the archive has ",
+      images_.size(), " images (", absl::StrJoin(found, ", "),
+      "), of which only one could have the name"));
+}
+
+// Decides what has to be unpacked. The shared locks keep what the store has
+// already from being removed until it is published as part of these images.
+absl::Status LayerImport::Plan() {
+  for (const ArchivedImage& image : images_) {
+    RETURN_IF_ERROR(pins_->ShareImage(image.id));
+    for (const ArchivedLayer& source : image.layers) {
+      const auto [it, added] =
+          layers_.emplace(source.chain_id, PlannedLayer{.source = &source});
+      if (!added) continue;
+      PlannedLayer& layer = it->second;
+      RETURN_IF_ERROR(pins_->ShareLayer(source.chain_id));
+      ASSIGN_OR_RETURN(const auto record,
+                       index_.FindLayer(store_.format(), source.chain_id));
+      layer.stored = record.has_value() && store_.HasLayer(source.chain_id);
+      if (layer.stored) {
+        layer.size = record->size;
+        continue;
+      }
+      missing_.push_back(&layer);
+      progress_.bytes += source.size;
+    }
+  }
+  progress_.layers = missing_.size();
+  return absl::OkStatus();
+}
+
+absl::Status LayerImport::Unpack() {
+  for (const ArchivedImage& image : images_) {
+    RETURN_IF_ERROR(UnpackImage(image));
+  }
+  if (missing_.empty()) return absl::OkStatus();
+  // Once for all layers: nothing may be visible that a power failure could
+  // still empty.
+  if (::syncfs(staging_->fd().get()) != 0) {
+    return ErrnoError(errno, "syncfs(staging)", {.step = "layer.sync"});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LayerImport::UnpackImage(const ArchivedImage& image) {
+  std::vector<UniqueFd> roots;  // bottom first
+  for (const ArchivedLayer& source : image.layers) {
+    PlannedLayer& layer = layers_.at(source.chain_id);
+    if (!layer.stored && !layer.staged) {
+      std::vector<BorrowedFd> lowers;  // top first
+      for (auto it = roots.rbegin(); it != roots.rend(); ++it) {
+        lowers.push_back(it->borrow());
+      }
+      RETURN_IF_ERROR(StageLayer(layer, lowers));
+    }
+    ASSIGN_OR_RETURN(UniqueFd root, OpenLayer(layer));
+    roots.push_back(std::move(root));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UniqueFd> LayerImport::OpenLayer(
+    const PlannedLayer& layer) const {
+  const Digest& chain_id = layer.source->chain_id;
+  if (layer.stored) return store_.OpenLayer(chain_id);
+  return OpenDirectory(staging_->fd(), ChainDir(chain_id) + "/diff");
+}
+
+// Keeps up to import_threads layers in flight, the one in use included.
+absl::Status LayerImport::StartAhead() {
+  const size_t wanted =
+      static_cast<size_t>(std::max(limits_.import_threads, 0));
+  for (const PlannedLayer* layer : missing_) {
+    if (streams_.size() >= wanted) break;
+    if (layer->staged || streams_.count(layer->source) > 0) continue;
+    auto stream = LayerStream::Open(*archive_, *layer->source,
+                                    limits_.max_layer_bytes, /*threaded=*/true);
+    if (!stream.ok()) {
+      return ExplainFailure(*archive_, *layer->source, limits_.max_layer_bytes,
+                            stream.status());
+    }
+    streams_.emplace(layer->source, *std::move(stream));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LayerStream*> LayerImport::StreamOf(const ArchivedLayer& layer) {
+  RETURN_IF_ERROR(StartAhead());
+  const auto it = streams_.find(&layer);
+  if (it != streams_.end()) return it->second.get();
+  auto stream = LayerStream::Open(*archive_, layer, limits_.max_layer_bytes,
+                                  /*threaded=*/false);
+  if (!stream.ok()) {
+    return ExplainFailure(*archive_, layer, limits_.max_layer_bytes,
+                          stream.status());
+  }
+  return streams_.emplace(&layer, *std::move(stream)).first->second.get();
+}
+
+absl::Status LayerImport::StageLayer(PlannedLayer& layer,
+                                     absl::Span<const BorrowedFd> lowers) {
+  const ArchivedLayer& source = *layer.source;
+  const std::string name = ChainDir(source.chain_id);
+  RETURN_IF_ERROR(MakeDirectory(staging_->fd(), name, 0700));
+  ASSIGN_OR_RETURN(UniqueFd dir, OpenDirectory(staging_->fd(), name));
+  RETURN_IF_ERROR(MakeDirectory(dir.borrow(), "diff", 0700));
+  ASSIGN_OR_RETURN(UniqueFd diff, OpenDirectory(dir.borrow(), "diff"));
+
+  ASSIGN_OR_RETURN(LayerStream * stream, StreamOf(source));
+  current_ = stream;
+  const absl::Cleanup close = [this, &source] {
+    current_ = nullptr;
+    streams_.erase(&source);
+  };
+  RETURN_IF_ERROR(Report(ImportProgress::kUnpacking));
+  UnpackOptions options;
+  options.format = FormatOf(limits_.format);
+  options.lowers = lowers;
+  options.max_entries =
+      std::min(limits_.max_layer_entries,
+               limits_.max_import_entries -
+                   std::min(unpacked_entries_, limits_.max_import_entries));
+  options.max_bytes =
+      std::min(limits_.max_layer_bytes,
+               limits_.max_import_bytes -
+                   std::min(unpacked_bytes_, limits_.max_import_bytes));
+  options.progress = [this](const UnpackProgress&) {
+    return Report(ImportProgress::kUnpacking);
+  };
+  auto stats = UnpackLayer(stream->tar(), diff.borrow(), options);
+  if (!stats.ok()) {
+    return ExplainFailure(*archive_, source, limits_.max_layer_bytes,
+                          stats.status());
+  }
+  RETURN_IF_ERROR(stream->Verify());
+  layer.staged = true;
+  layer.size = stats->bytes;
+  unpacked_bytes_ += stats->bytes;
+  unpacked_entries_ += stats->entries;
+  finished_bytes_ += source.size;
+  ++progress_.layers_done;
+  return absl::OkStatus();
+}
+
+// Renames what was staged to where it belongs. What another import has put
+// there meanwhile is as good as ours (whatever is in layers/ is complete).
+// `moved` has the names to be taken back if publishing fails.
+absl::Status LayerImport::MoveIntoPlace(std::vector<std::string>& moved) {
+  for (const auto& [chain_id, layer] : layers_) {
+    const std::string name = ChainDir(chain_id);
+    if (layer.staged) {
+      const absl::Status status =
+          RenameNoReplace(staging_->fd(), name, store_.layers(), name);
+      if (status.ok()) moved.push_back(name);
+      if (!status.ok() && !absl::IsAlreadyExists(status)) return status;
+    } else if (!store_.HasLayer(chain_id)) {
+      return absl::DataLossError(absl::StrCat(
+          "layer ", chain_id.str(),
+          " vanished from the store's directory during the import"));
+    }
+  }
+  // Also if all of it was there: who put it there may have been killed before
+  // it was synced.
+  if (missing_.empty()) return absl::OkStatus();
+  return SyncDirectory(store_.layers(), "layers");
+}
+
+std::vector<ImageRecord> LayerImport::Records() const {
+  std::vector<ImageRecord> records;
+  for (const ArchivedImage& image : images_) {
+    ImageRecord record{.id = image.id,
+                       .config_json = image.config_json,
+                       .manifest_digest = image.manifest_digest,
+                       .manifest_json = image.manifest_json,
+                       .platform = image.config.platform,
+                       .names = image.names};
+    for (const ArchivedLayer& layer : image.layers) {
+      record.layers.push_back({.chain_id = layer.chain_id,
+                               .diff_id = layer.diff_id,
+                               .size = layers_.at(layer.chain_id).size});
+    }
+    records.push_back(std::move(record));
+  }
+  return records;
+}
+
+absl::Status LayerImport::Publish() {
+  RETURN_IF_ERROR(Report(ImportProgress::kPublishing));
+  ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store_.root()));
+  std::vector<std::string> moved;
+  absl::Cleanup take_back = [this, &moved] {
+    for (const std::string& name : moved) {
+      RenameNoReplace(store_.layers(), name, staging_->fd(), name)
+          .IgnoreError();
+    }
+  };
+  RETURN_IF_ERROR(MoveIntoPlace(moved));
+  RETURN_IF_ERROR(index_.Add(store_.format(), Records()));
+  std::move(take_back).Cancel();
+  return absl::OkStatus();
+}
+
+absl::Status LayerImport::Report(ImportProgress::Phase phase) {
+  if (!options_.progress) return absl::OkStatus();
+  progress_.phase = phase;
+  progress_.bytes_done =
+      finished_bytes_ + (current_ != nullptr ? current_->bytes_read() : 0);
+  if (options_.progress(progress_)) return absl::OkStatus();
+  return absl::CancelledError("import: cancelled by ImportOptions::progress");
+}
+
+}  // namespace caisson::layer

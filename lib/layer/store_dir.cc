@@ -1,0 +1,178 @@
+#include "lib/layer/store_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/layer/directory.h"
+#include "lib/layer/remove_tree.h"
+#include "lib/layer/store_lock.h"
+#include "lib/sys/open.h"
+
+namespace caisson::layer {
+namespace {
+
+constexpr char kDiff[] = "diff";
+constexpr char kIndexFile[] = "index.db";
+
+// Opens `path`, making it if its parent exists.
+absl::StatusOr<UniqueFd> OpenRoot(const std::string& path) {
+  if (path.empty()) {
+    return absl::InvalidArgumentError("LayerStoreOptions::path is empty");
+  }
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    return ErrnoError(errno, absl::StrCat("mkdir(", Quoted(path), ", 0700)"),
+                      {.step = "layer.store", .path = path});
+  }
+  return sys::Open(path, O_RDONLY | O_DIRECTORY);
+}
+
+// A store holds set-id files of images and unfinished layers: nobody else may
+// look in (CVE-2021-41091), and nobody else may have put it there.
+absl::Status MakePrivate(BorrowedFd root, const std::string& path) {
+  struct stat status = {};
+  if (::fstat(root.get(), &status) != 0) {
+    return ErrnoError(errno, absl::StrCat("fstat(", Quoted(path), ")"),
+                      {.step = "layer.store", .path = path});
+  }
+  if (status.st_uid != ::geteuid()) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        Quoted(path), " belongs to user ", status.st_uid,
+        ", not to this process's user ", ::geteuid(),
+        "; its owner could change images behind the store's back"));
+  }
+  if ((status.st_mode & 07777) == 0700) return absl::OkStatus();
+  if (::fchmod(root.get(), 0700) != 0) {
+    return ErrnoError(errno, absl::StrCat("fchmod(", Quoted(path), ", 0700)"),
+                      {.step = "layer.store", .path = path});
+  }
+  return absl::OkStatus();
+}
+
+// Refuses to turn a directory with other things in it into a store.
+absl::Status CheckIsStoreOrEmpty(BorrowedFd root, const std::string& path) {
+  ASSIGN_OR_RETURN(const auto names, ListDirectory(root));
+  const auto is = [](const char* name) {
+    return [name](const std::string& entry) { return entry == name; };
+  };
+  if (std::any_of(names.begin(), names.end(), is(kLockFile)) ||
+      std::all_of(names.begin(), names.end(), is("lost+found"))) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(Quoted(path), " is neither empty nor a layer store (it has ",
+                   Quoted(names.front()), " but no ", Quoted(kLockFile), ")"));
+}
+
+// Makes an empty file, mode 0600 whatever the umask, unless it is there. SQLite
+// takes an empty file for a new database, and its mode for its other files.
+absl::Status MakeFile(BorrowedFd root, const char* name) {
+  absl::StatusOr<UniqueFd> fd = sys::OpenAt2(
+      root, name, O_RDWR | O_CREAT | O_EXCL, sys::kNoSymlinks, 0600);
+  if (absl::IsAlreadyExists(fd.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(fd.status());
+  if (::fchmod(fd->get(), 0600) == 0) return absl::OkStatus();
+  return ErrnoError(errno, absl::StrCat("fchmod(", Quoted(name), ", 0600)"),
+                    {.step = "layer.store", .path = name});
+}
+
+}  // namespace
+
+const char* FormatName(LayerStoreFormat format) {
+  switch (format) {
+    case LayerStoreFormat::kOverlay:
+      return "overlay";
+    case LayerStoreFormat::kOverlayUserxattr:
+      return "overlay-userxattr";
+  }
+  return "";
+}
+
+absl::StatusOr<StoreDir> StoreDir::Open(const std::string& path,
+                                        LayerStoreFormat format) {
+  StoreDir store;
+  store.format_ = FormatName(format);
+  ASSIGN_OR_RETURN(store.root_, OpenRoot(path));
+  RETURN_IF_ERROR(CheckIsStoreOrEmpty(store.root(), path));
+  RETURN_IF_ERROR(MakePrivate(store.root(), path));
+  RETURN_IF_ERROR(MakeFile(store.root(), kLockFile));
+  RETURN_IF_ERROR(MakeFile(store.root(), kIndexFile));
+  const auto open = [&store](const char* name) {
+    return OpenOrMakeDirectory(store.root(), name, 0700);
+  };
+  ASSIGN_OR_RETURN(UniqueFd formats, open("layers"));
+  ASSIGN_OR_RETURN(store.layers_,
+                   OpenOrMakeDirectory(formats.borrow(), store.format_, 0700));
+  ASSIGN_OR_RETURN(store.staging_, open("staging"));
+  ASSIGN_OR_RETURN(store.writable_, open(kWritable));
+  ASSIGN_OR_RETURN(store.kept_, open(kKept));
+  RETURN_IF_ERROR(OpenOrMakeDirectory(store.root(), "empty", 0755).status());
+  RETURN_IF_ERROR(SyncDirectory(formats.borrow(), "layers"));
+  RETURN_IF_ERROR(SyncDirectory(store.root(), path));
+  return store;
+}
+
+absl::StatusOr<std::string> StoreDir::IndexPath() const {
+  const std::string link = absl::StrCat("/proc/self/fd/", root_.get());
+  char buffer[PATH_MAX];
+  const ssize_t n = ::readlink(link.c_str(), buffer, sizeof(buffer));
+  if (n < 0) {
+    return ErrnoError(errno, absl::StrCat("readlink(", Quoted(link), ")"),
+                      {.step = "layer.store",
+                       .path = link,
+                       .hint = "the store needs /proc to be mounted"});
+  }
+  return absl::StrCat(absl::string_view(buffer, static_cast<size_t>(n)), "/",
+                      kIndexFile);
+}
+
+absl::StatusOr<UniqueFd> StoreDir::OpenLayer(const Digest& chain_id) const {
+  return OpenDirectory(layers(), absl::StrCat(chain_id.hex(), "/", kDiff));
+}
+
+bool StoreDir::HasLayer(const Digest& chain_id) const {
+  struct stat status = {};
+  return ::fstatat(layers_.get(), std::string(chain_id.hex()).c_str(), &status,
+                   AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+absl::StatusOr<UniqueFd> StoreDir::OpenEmptyLayer() const {
+  return OpenDirectory(root(), "empty");
+}
+
+Staging::Staging(BorrowedFd parent, OwnedDir dir)
+    : parent_(parent), dir_(std::move(dir)), owner_(::getpid()) {}
+
+absl::StatusOr<Staging> Staging::Create(const StoreDir& store) {
+  ASSIGN_OR_RETURN(OwnedDir dir, CreateOwnedDir(store.staging()));
+  return Staging(store.staging(), std::move(dir));
+}
+
+Staging& Staging::operator=(Staging&& other) noexcept {
+  if (this == &other) return *this;
+  Remove().IgnoreError();
+  parent_ = other.parent_;
+  dir_ = std::move(other.dir_);
+  owner_ = other.owner_;
+  return *this;
+}
+
+Staging::~Staging() { Remove().IgnoreError(); }
+
+absl::Status Staging::Remove() {
+  if (!dir_.fd.valid() || owner_ != ::getpid()) return absl::OkStatus();
+  RETURN_IF_ERROR(RemoveTree(parent_, dir_.name));
+  dir_.fd.reset();
+  return absl::OkStatus();
+}
+
+}  // namespace caisson::layer

@@ -1,0 +1,92 @@
+// The directory of a layer store: its subdirectories, held open.
+//
+//   index.db              images, names and which layers there are (SQLite)
+//   store.lock            store_lock.h
+//   empty/                the one layer of an image without layers
+//   layers/FORMAT/CHAIN/diff   a layer; CHAIN are 64 hexadecimal digits
+//   staging/RANDOM/       what an import builds, or a removal takes apart
+//   writable/RANDOM/{upper,work}
+//   kept/NAME/{upper,work}
+//
+// Whatever is in layers/ is complete and on disk: it was renamed there after a
+// syncfs(2). Whatever is in staging/ and writable/ is garbage once nobody holds
+// its lock (owned_dir.h). Thread-safe.
+#ifndef CAISSON_LIB_LAYER_STORE_DIR_H_
+#define CAISSON_LIB_LAYER_STORE_DIR_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "caisson/layer_store.h"
+#include "caisson/unique_fd.h"
+#include "lib/layer/digest.h"
+#include "lib/layer/owned_dir.h"
+
+namespace caisson::layer {
+
+inline constexpr char kWritable[] = "writable";
+inline constexpr char kKept[] = "kept";
+
+// "overlay", "overlay-userxattr": the directory below layers/, and the column
+// in the index.
+const char* FormatName(LayerStoreFormat format);
+
+class StoreDir final {
+ public:
+  // Opens the store at `path`, making what is missing.
+  static absl::StatusOr<StoreDir> Open(const std::string& path,
+                                       LayerStoreFormat format);
+
+  BorrowedFd root() const { return root_.borrow(); }
+  BorrowedFd layers() const { return layers_.borrow(); }  // of the own format
+  BorrowedFd staging() const { return staging_.borrow(); }
+  BorrowedFd writable() const { return writable_.borrow(); }
+  BorrowedFd kept() const { return kept_.borrow(); }
+  const char* format() const { return format_; }
+
+  // The path of index.db, which does not depend on the working directory.
+  absl::StatusOr<std::string> IndexPath() const;
+
+  // The root of an unpacked layer. NOT_FOUND if it is not there.
+  absl::StatusOr<UniqueFd> OpenLayer(const Digest& chain_id) const;
+  bool HasLayer(const Digest& chain_id) const;
+  absl::StatusOr<UniqueFd> OpenEmptyLayer() const;
+
+ private:
+  StoreDir() = default;
+
+  const char* format_ = nullptr;
+  UniqueFd root_;
+  UniqueFd layers_;
+  UniqueFd staging_;
+  UniqueFd writable_;
+  UniqueFd kept_;
+};
+
+// A directory below staging/ that is removed with the object.
+class Staging final {
+ public:
+  static absl::StatusOr<Staging> Create(const StoreDir& store);
+
+  Staging(Staging&&) = default;
+  Staging& operator=(Staging&& other) noexcept;
+  ~Staging();
+
+  BorrowedFd fd() const { return dir_.fd.borrow(); }
+
+  // Removes it now; what cannot be removed stays for Recover.
+  absl::Status Remove();
+
+ private:
+  Staging(BorrowedFd parent, OwnedDir dir);
+
+  BorrowedFd parent_;
+  OwnedDir dir_;
+  int owner_;  // process id: a forked child removes nothing
+};
+
+}  // namespace caisson::layer
+
+#endif  // CAISSON_LIB_LAYER_STORE_DIR_H_

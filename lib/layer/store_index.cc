@@ -1,0 +1,398 @@
+#include "lib/layer/store_index.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/layer/image_name.h"
+
+namespace caisson::layer {
+namespace {
+
+// "cais" in ASCII, which file(1) and others see in the header of the database.
+constexpr int kApplicationId = 0x63616973;
+
+constexpr char kSchema[] = R"sql(
+CREATE TABLE documents(
+  digest TEXT PRIMARY KEY NOT NULL,
+  content BLOB NOT NULL
+);
+CREATE TABLE images(
+  id TEXT PRIMARY KEY NOT NULL REFERENCES documents(digest),
+  manifest_digest TEXT REFERENCES documents(digest),
+  os TEXT NOT NULL,
+  architecture TEXT NOT NULL,
+  variant TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  imported INTEGER NOT NULL
+);
+CREATE INDEX images_by_manifest ON images(manifest_digest);
+CREATE TABLE names(
+  name TEXT PRIMARY KEY NOT NULL,
+  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE
+);
+CREATE INDEX names_by_image ON names(image);
+CREATE TABLE image_layers(
+  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  diff_id TEXT NOT NULL,
+  chain_id TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  PRIMARY KEY(image, position)
+);
+CREATE INDEX image_layers_by_chain ON image_layers(chain_id);
+CREATE TABLE layers(
+  format TEXT NOT NULL,
+  chain_id TEXT NOT NULL,
+  diff_id TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  PRIMARY KEY(format, chain_id)
+);
+)sql";
+
+using Kind = SqlTransaction::Kind;
+
+// The first column of all rows of `query`.
+absl::StatusOr<std::vector<std::string>> Column(
+    absl::StatusOr<SqlQuery> query) {
+  RETURN_IF_ERROR(query.status());
+  std::vector<std::string> values;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, query->Next());
+    if (!row) return values;
+    values.push_back(query->Text(0));
+  }
+}
+
+absl::Status NoImage(absl::string_view id) {
+  return absl::NotFoundError(
+      absl::StrCat("there is no image ", id, " in the store"));
+}
+
+absl::Status Damaged(const absl::Status& status) {
+  return absl::DataLossError(
+      absl::StrCat("index.db is damaged: ", status.message()));
+}
+
+absl::StatusOr<Digest> StoredDigest(const std::string& text) {
+  absl::StatusOr<Digest> digest = Digest::Parse(text, "digest");
+  if (!digest.ok()) return Damaged(digest.status());
+  return digest;
+}
+
+std::vector<std::string> Familiar(std::vector<std::string> names) {
+  for (std::string& name : names) name = FamiliarName(name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StoreIndex>> StoreIndex::Open(
+    const std::string& path, absl::Duration busy_timeout) {
+  ASSIGN_OR_RETURN(Sqlite db, Sqlite::Open(path, busy_timeout));
+  std::unique_ptr<StoreIndex> index(new StoreIndex(std::move(db)));
+  RETURN_IF_ERROR(index->CreateSchema());
+  return index;
+}
+
+absl::Status StoreIndex::CreateSchema() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
+  ASSIGN_OR_RETURN(const auto id, Column(db_.Query("PRAGMA application_id")));
+  ASSIGN_OR_RETURN(const auto version,
+                   Column(db_.Query("PRAGMA user_version")));
+  const std::string ours = absl::StrCat(kApplicationId);
+  if (id.front() == "0" && version.front() == "0") {
+    RETURN_IF_ERROR(db_.RunScript(kSchema));
+    RETURN_IF_ERROR(
+        db_.RunScript(absl::StrCat("PRAGMA application_id=", ours,
+                                   "; PRAGMA user_version=", kIndexVersion)
+                          .c_str()));
+    return transaction.Commit();
+  }
+  if (id.front() != ours) {
+    return absl::FailedPreconditionError(
+        "index.db is a database of another program");
+  }
+  if (version.front() != absl::StrCat(kIndexVersion)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "index.db has version ", version.front(),
+        ", but this version of the library reads ", kIndexVersion));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreIndex::AddDocument(const Digest& digest,
+                                     const std::string& content) {
+  return db_.Run(
+      "INSERT INTO documents(digest, content) VALUES(?, CAST(? AS BLOB)) "
+      "ON CONFLICT DO NOTHING",
+      digest.str(), content);
+}
+
+absl::Status StoreIndex::PutName(absl::string_view name, absl::string_view id) {
+  return db_.Run(
+      "INSERT INTO names(name, image) VALUES(?, ?) "
+      "ON CONFLICT(name) DO UPDATE SET image=excluded.image",
+      name, id);
+}
+
+absl::Status StoreIndex::AddImage(absl::string_view format,
+                                  const ImageRecord& image) {
+  uint64_t size = 0;
+  for (const LayerRecord& layer : image.layers) size += layer.size;
+  const std::string& id = image.id.str();
+  RETURN_IF_ERROR(AddDocument(image.id, image.config_json));
+  RETURN_IF_ERROR(db_.Run(
+      "INSERT INTO images(id, os, architecture, variant, size, imported) "
+      "VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+      id, image.platform.os, image.platform.architecture,
+      image.platform.variant, size, absl::ToUnixMicros(absl::Now())));
+  if (image.manifest_digest.has_value()) {
+    RETURN_IF_ERROR(AddDocument(*image.manifest_digest, image.manifest_json));
+    RETURN_IF_ERROR(db_.Run("UPDATE images SET manifest_digest=? WHERE id=?",
+                            image.manifest_digest->str(), id));
+  }
+  for (size_t i = 0; i < image.layers.size(); ++i) {
+    const LayerRecord& layer = image.layers[i];
+    RETURN_IF_ERROR(
+        db_.Run("INSERT INTO image_layers(image, position, diff_id, chain_id, "
+                "size) VALUES(?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                id, i, layer.diff_id.str(), layer.chain_id.str(), layer.size));
+    RETURN_IF_ERROR(
+        db_.Run("INSERT INTO layers(format, chain_id, diff_id, size) "
+                "VALUES(?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                format, layer.chain_id.str(), layer.diff_id.str(), layer.size));
+  }
+  for (const std::string& name : image.names) {
+    RETURN_IF_ERROR(PutName(name, id));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreIndex::Add(absl::string_view format,
+                             const std::vector<ImageRecord>& images) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
+  for (const ImageRecord& image : images) {
+    RETURN_IF_ERROR(AddImage(format, image));
+  }
+  return transaction.Commit();
+}
+
+absl::StatusOr<std::optional<LayerRecord>> StoreIndex::FindLayer(
+    absl::string_view format, const Digest& chain_id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(SqlQuery query, db_.Query("SELECT diff_id, size FROM layers "
+                                             "WHERE format=? AND chain_id=?",
+                                             format, chain_id.str()));
+  ASSIGN_OR_RETURN(const bool found, query.Next());
+  if (!found) return std::nullopt;
+  ASSIGN_OR_RETURN(Digest diff_id, StoredDigest(query.Text(0)));
+  return LayerRecord{.chain_id = chain_id,
+                     .diff_id = std::move(diff_id),
+                     .size = static_cast<uint64_t>(query.Int(1))};
+}
+
+absl::StatusOr<std::vector<StoredLayer>> StoreIndex::AllLayers() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(SqlQuery query,
+                   db_.Query("SELECT format, chain_id FROM layers"));
+  std::vector<StoredLayer> layers;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, query.Next());
+    if (!row) return layers;
+    ASSIGN_OR_RETURN(Digest chain_id, StoredDigest(query.Text(1)));
+    layers.push_back({.format = query.Text(0), .chain_id = chain_id});
+  }
+}
+
+absl::StatusOr<std::optional<std::string>> StoreIndex::IdOfName(
+    absl::string_view name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(
+      auto ids,
+      Column(db_.Query("SELECT image FROM names WHERE name=?", name)));
+  if (ids.empty()) return std::nullopt;
+  return ids.front();
+}
+
+absl::StatusOr<std::vector<std::string>> StoreIndex::IdsOfManifest(
+    const Digest& digest) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return Column(
+      db_.Query("SELECT id FROM images WHERE manifest_digest=?", digest.str()));
+}
+
+absl::StatusOr<std::vector<std::string>> StoreIndex::IdsOfPrefix(
+    absl::string_view prefix, size_t limit) {
+  // A range instead of LIKE, so that the primary key serves it. "~" is behind
+  // every hexadecimal digit.
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return Column(db_.Query("SELECT id FROM images WHERE id>=? AND id<? LIMIT ?",
+                          prefix, absl::StrCat(prefix, "~"), limit));
+}
+
+absl::StatusOr<bool> StoreIndex::HasImage(absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto ids,
+                   Column(db_.Query("SELECT id FROM images WHERE id=?", id)));
+  return !ids.empty();
+}
+
+absl::StatusOr<Image> StoreIndex::Get(absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kRead));
+  Image image;
+  {
+    ASSIGN_OR_RETURN(
+        SqlQuery query,
+        db_.Query("SELECT id, manifest_digest, content FROM images "
+                  "JOIN documents ON digest=id WHERE id=?",
+                  id));
+    ASSIGN_OR_RETURN(const bool found, query.Next());
+    if (!found) return NoImage(id);
+    image.id = query.Text(0);
+    image.manifest_digest = query.Text(1);
+    image.config_json = query.Text(2);
+  }
+  ASSIGN_OR_RETURN(
+      auto names,
+      Column(db_.Query("SELECT name FROM names WHERE image=?", id)));
+  image.names = Familiar(std::move(names));
+  ASSIGN_OR_RETURN(SqlQuery query,
+                   db_.Query("SELECT diff_id, chain_id, size FROM image_layers "
+                             "WHERE image=? ORDER BY position",
+                             id));
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, query.Next());
+    if (!row) return image;
+    image.layers.push_back({.diff_id = query.Text(0),
+                            .chain_id = query.Text(1),
+                            .size = static_cast<uint64_t>(query.Int(2))});
+  }
+}
+
+absl::StatusOr<std::vector<Digest>> StoreIndex::LayersOf(absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // The outer join keeps an image without layers.
+  ASSIGN_OR_RETURN(
+      SqlQuery query,
+      db_.Query("SELECT chain_id FROM images LEFT JOIN image_layers ON "
+                "image=id WHERE id=? ORDER BY position",
+                id));
+  std::vector<Digest> chain;
+  bool found = false;
+  for (;; found = true) {
+    ASSIGN_OR_RETURN(const bool row, query.Next());
+    if (!row) break;
+    const std::string text = query.Text(0);
+    if (text.empty()) continue;
+    ASSIGN_OR_RETURN(Digest chain_id, StoredDigest(text));
+    chain.push_back(std::move(chain_id));
+  }
+  if (!found) return NoImage(id);
+  return chain;
+}
+
+absl::StatusOr<std::vector<ImageSummary>> StoreIndex::List() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kRead));
+  std::map<std::string, std::vector<std::string>> names;
+  {
+    ASSIGN_OR_RETURN(SqlQuery query,
+                     db_.Query("SELECT image, name FROM names"));
+    for (;;) {
+      ASSIGN_OR_RETURN(const bool row, query.Next());
+      if (!row) break;
+      names[query.Text(0)].push_back(query.Text(1));
+    }
+  }
+  ASSIGN_OR_RETURN(
+      SqlQuery query,
+      db_.Query("SELECT id, manifest_digest, os, architecture, variant, size, "
+                "imported FROM images ORDER BY imported DESC, id"));
+  std::vector<ImageSummary> images;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, query.Next());
+    if (!row) return images;
+    ImageSummary image{.id = query.Text(0), .manifest_digest = query.Text(1)};
+    image.names = Familiar(std::move(names[image.id]));
+    image.platform = {.os = query.Text(2),
+                      .architecture = query.Text(3),
+                      .variant = query.Text(4)};
+    image.size = static_cast<uint64_t>(query.Int(5));
+    image.imported = absl::FromUnixMicros(query.Int(6));
+    images.push_back(std::move(image));
+  }
+}
+
+absl::StatusOr<StoreIndex::NameSample> StoreIndex::SampleNames(size_t limit) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(
+      auto names,
+      Column(db_.Query("SELECT name FROM names UNION ALL SELECT id FROM images "
+                       "WHERE id NOT IN (SELECT image FROM names)")));
+  NameSample sample;
+  sample.names = Familiar(std::move(names));
+  if (sample.names.size() > limit) {
+    sample.more = sample.names.size() - limit;
+    sample.names.resize(limit);
+  }
+  return sample;
+}
+
+absl::StatusOr<std::vector<std::string>> StoreIndex::NamesOf(
+    absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return Column(db_.Query("SELECT name FROM names WHERE image=?", id));
+}
+
+absl::Status StoreIndex::SetName(absl::string_view name, absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
+  ASSIGN_OR_RETURN(auto ids,
+                   Column(db_.Query("SELECT id FROM images WHERE id=?", id)));
+  if (ids.empty()) return NoImage(id);
+  RETURN_IF_ERROR(PutName(name, id));
+  return transaction.Commit();
+}
+
+absl::Status StoreIndex::RemoveName(absl::string_view name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return db_.Run("DELETE FROM names WHERE name=?", name);
+}
+
+absl::StatusOr<std::vector<StoredLayer>> StoreIndex::RemoveImage(
+    absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
+  RETURN_IF_ERROR(db_.Run("DELETE FROM images WHERE id=?", id));
+  if (db_.changes() == 0) return NoImage(id);
+  std::vector<StoredLayer> removed;
+  {
+    ASSIGN_OR_RETURN(SqlQuery query,
+                     db_.Query("DELETE FROM layers WHERE chain_id NOT IN "
+                               "(SELECT chain_id FROM image_layers) "
+                               "RETURNING format, chain_id"));
+    for (;;) {
+      ASSIGN_OR_RETURN(const bool row, query.Next());
+      if (!row) break;
+      ASSIGN_OR_RETURN(Digest chain_id, StoredDigest(query.Text(1)));
+      removed.push_back({.format = query.Text(0), .chain_id = chain_id});
+    }
+  }
+  RETURN_IF_ERROR(
+      db_.Run("DELETE FROM documents WHERE digest NOT IN "
+              "(SELECT id FROM images UNION ALL SELECT manifest_digest FROM "
+              "images WHERE manifest_digest IS NOT NULL)"));
+  RETURN_IF_ERROR(transaction.Commit());
+  return removed;
+}
+
+}  // namespace caisson::layer

@@ -1,0 +1,117 @@
+// The index of a layer store: which images it has, under which names, and which
+// layers are unpacked. Documents are stored byte for byte.
+//
+// Every method is one transaction. Thread-safe. The format is described in
+// doc/layer-store.md.
+#ifndef CAISSON_LIB_LAYER_STORE_INDEX_H_
+#define CAISSON_LIB_LAYER_STORE_INDEX_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "caisson/image.h"
+#include "lib/layer/digest.h"
+#include "lib/layer/sqlite.h"
+
+namespace caisson::layer {
+
+inline constexpr int kIndexVersion = 1;
+
+struct LayerRecord {
+  Digest chain_id;
+  Digest diff_id;
+  uint64_t size = 0;  // bytes of the files
+};
+
+// An image to be added.
+struct ImageRecord {
+  Digest id;
+  std::string config_json;
+  std::optional<Digest> manifest_digest;
+  std::string manifest_json;
+  Platform platform;
+  std::vector<LayerRecord> layers;  // bottom first
+  std::vector<std::string> names;   // canonical
+};
+
+// An unpacked layer: in which format, and which.
+struct StoredLayer {
+  std::string format;
+  Digest chain_id;
+};
+
+class StoreIndex final {
+ public:
+  // Opens the index at `path`, creating it. Call with the store's lock held.
+  static absl::StatusOr<std::unique_ptr<StoreIndex>> Open(
+      const std::string& path, absl::Duration busy_timeout);
+
+  // Adds images and the layers of them that are unpacked in `format`. Names
+  // that other images have move. What is there already stays.
+  absl::Status Add(absl::string_view format,
+                   const std::vector<ImageRecord>& images);
+
+  // The layer if it is unpacked in `format`.
+  absl::StatusOr<std::optional<LayerRecord>> FindLayer(absl::string_view format,
+                                                       const Digest& chain_id);
+  absl::StatusOr<std::vector<StoredLayer>> AllLayers();
+
+  // Ids: of the image with the canonical `name`; of those with the manifest
+  // digest; of those whose id begins with `prefix` ("sha256:..."), at most
+  // `limit`.
+  absl::StatusOr<std::optional<std::string>> IdOfName(absl::string_view name);
+  absl::StatusOr<std::vector<std::string>> IdsOfManifest(const Digest& digest);
+  absl::StatusOr<std::vector<std::string>> IdsOfPrefix(absl::string_view prefix,
+                                                       size_t limit);
+  absl::StatusOr<bool> HasImage(absl::string_view id);
+
+  // The image without Image::config, which the caller parses from config_json.
+  // Names are familiar and sorted. NOT_FOUND if there is none.
+  absl::StatusOr<Image> Get(absl::string_view id);
+  // The chain_ids of an image, bottom first; NOT_FOUND if there is none.
+  absl::StatusOr<std::vector<Digest>> LayersOf(absl::string_view id);
+  absl::StatusOr<std::vector<ImageSummary>> List();
+
+  // Up to `limit` names of images (ids of those without a name), sorted, and
+  // how many there are beyond.
+  struct NameSample {
+    std::vector<std::string> names;
+    size_t more = 0;
+  };
+  absl::StatusOr<NameSample> SampleNames(size_t limit);
+
+  // Canonical names of an image.
+  absl::StatusOr<std::vector<std::string>> NamesOf(absl::string_view id);
+  // Gives `name` to an image. NOT_FOUND if there is no such image.
+  absl::Status SetName(absl::string_view name, absl::string_view id);
+  absl::Status RemoveName(absl::string_view name);
+
+  // Removes an image with its names, and the records of layers that no image
+  // has any more, which it answers.
+  absl::StatusOr<std::vector<StoredLayer>> RemoveImage(absl::string_view id);
+
+ private:
+  explicit StoreIndex(Sqlite db) : db_(std::move(db)) {}
+
+  absl::Status CreateSchema();
+  // With mutex_ held, in a transaction:
+  absl::Status AddImage(absl::string_view format, const ImageRecord& image);
+  absl::Status AddDocument(const Digest& digest, const std::string& content);
+  absl::Status PutName(absl::string_view name, absl::string_view id);
+
+  std::mutex mutex_;  // for db_
+  Sqlite db_;
+};
+
+}  // namespace caisson::layer
+
+#endif  // CAISSON_LIB_LAYER_STORE_INDEX_H_

@@ -1,0 +1,371 @@
+#include "lib/layer/unpack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/layer/file_attributes.h"
+#include "lib/layer/hard_links.h"
+#include "lib/layer/layer_directory.h"
+#include "lib/layer/layer_finish.h"
+#include "lib/layer/lower_layers.h"
+
+namespace caisson::layer {
+namespace {
+
+// OCI image-spec, layer.md, "Whiteouts".
+constexpr absl::string_view kWhiteoutPrefix = ".wh.";
+constexpr absl::string_view kOpaqueMarker = ".wh..wh..opq";
+// AUFS keeps its own files under such names; images of 2014 have them. Hard
+// links of that time point into the second one.
+constexpr absl::string_view kAufsPrefix = ".wh..wh.";
+constexpr absl::string_view kAufsLinks = ".wh..wh.plnk";
+
+// dev_t of the kernel: 12 bits of major, 20 of minor number.
+constexpr uint32_t kMaxMajor = (1u << 12) - 1;
+constexpr uint32_t kMaxMinor = (1u << 20) - 1;
+
+constexpr uint64_t kProgressInterval = 1 << 20;
+
+class LayerUnpacker final {
+ public:
+  LayerUnpacker(ByteSource& tar, LayerDirectory& directory,
+                const UnpackOptions& options)
+      : reader_(tar, options.tar),
+        directory_(directory),
+        options_(options),
+        lowers_(options.lowers, options.format),
+        links_(directory, lowers_, options, stats_) {}
+
+  absl::StatusOr<UnpackStats> Run();
+
+ private:
+  absl::Status Apply(TarEntry& entry);
+  void SetImpliedRootTime(const TarEntry& entry);
+  absl::Status ApplyRoot(TarEntry& entry);
+  absl::Status ApplyWhiteout(const LayerName& name);
+  absl::Status ApplyDirectory(DirId parent, absl::string_view base,
+                              FileAttributes attributes);
+  absl::Status ApplyFile(const TarEntry& entry, DirId parent,
+                         const std::string& base,
+                         const FileAttributes& attributes);
+  absl::Status ApplySpecial(const TarEntry& entry, DirId parent,
+                            const std::string& base,
+                            const FileAttributes& attributes);
+  absl::StatusOr<bool> MakeSpecial(const TarEntry& entry, DirId parent,
+                                   const std::string& base);
+  absl::Status Create(DirId parent, const std::string& base,
+                      absl::string_view call,
+                      absl::FunctionRef<int(BorrowedFd)> make);
+  absl::Status WriteData(const TarEntry& entry, BorrowedFd fd, DirId parent,
+                         const std::string& base);
+  absl::Status CountBytes(const TarEntry& entry);
+  absl::Status ReportProgress();
+  absl::Status Finish();
+
+  TarReader reader_;
+  LayerDirectory& directory_;
+  const UnpackOptions& options_;
+  LowerLayers lowers_;
+  UnpackStats stats_;
+  HardLinks links_;
+  uint64_t reported_ = 0;
+  // An error of the reader, which names the entry itself.
+  bool reader_failed_ = false;
+};
+
+absl::StatusOr<UnpackStats> LayerUnpacker::Run() {
+  for (;;) {
+    ASSIGN_OR_RETURN(std::optional<TarEntry> entry, reader_.Next());
+    if (!entry.has_value()) break;
+    if (++stats_.entries > options_.max_entries) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the layer has more than max_entries (", options_.max_entries, ")"));
+    }
+    if (stats_.entries == 1) SetImpliedRootTime(*entry);
+    const absl::Status status = Apply(*entry);
+    if (!status.ok()) {
+      if (reader_failed_) return status;
+      return Annotate(
+          status,
+          absl::StrCat(TarTypeName(entry->type), " ", Quoted(entry->name),
+                       " (header at offset ", entry->header_offset, ")"));
+    }
+    RETURN_IF_ERROR(ReportProgress());
+  }
+  stats_.tar_bytes = reader_.data_offset();
+  RETURN_IF_ERROR(Finish());
+  return stats_;
+}
+
+// A root without an entry is implied by the first one, like other directories.
+void LayerUnpacker::SetImpliedRootTime(const TarEntry& entry) {
+  FileAttributes& root = directory_.tree()[kRootDir].attributes;
+  root.mtime_sec = entry.mtime_sec;
+  root.mtime_nsec = entry.mtime_nsec;
+}
+
+absl::Status LayerUnpacker::Finish() {
+  RETURN_IF_ERROR(links_.Finish());
+  LayerTree& tree = directory_.tree();
+  if (tree.Find(kRootDir, kAufsLinks).has_value()) {
+    RETURN_IF_ERROR(directory_.Remove(kRootDir, std::string(kAufsLinks)));
+  }
+  RETURN_IF_ERROR(ApplyWhiteouts(directory_, lowers_, options_, stats_));
+  return FinishDirectories(directory_, lowers_, options_, stats_);
+}
+
+absl::Status LayerUnpacker::ReportProgress() {
+  const uint64_t offset = reader_.data_offset();
+  if (!options_.progress || offset - reported_ < kProgressInterval) {
+    return absl::OkStatus();
+  }
+  reported_ = offset;
+  return options_.progress({.entries = stats_.entries, .tar_bytes = offset});
+}
+
+// ---- entries ----
+
+absl::Status LayerUnpacker::Apply(TarEntry& entry) {
+  ASSIGN_OR_RETURN(const LayerName name, ParseLayerName(entry.name, options_));
+  if (name.components.empty()) return ApplyRoot(entry);
+  const absl::string_view top = name.components.front();
+  const bool root_marker = name.components.size() == 1 && top == kOpaqueMarker;
+  if (absl::StartsWith(top, kAufsPrefix) && !root_marker) {
+    const bool linkable =
+        top == kAufsLinks &&
+        (entry.type == TarType::kFile || entry.type == TarType::kDirectory);
+    if (!linkable) return absl::OkStatus();
+  } else {
+    for (const absl::string_view component : name.parent()) {
+      if (absl::StartsWith(component, kWhiteoutPrefix)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("a directory must not be called ", Quoted(component)));
+      }
+    }
+    if (absl::StartsWith(name.base(), kWhiteoutPrefix)) {
+      return ApplyWhiteout(name);
+    }
+  }
+
+  FileAttributes attributes =
+      TakeAttributes(entry, options_.format, stats_.skipped_xattrs);
+  ASSIGN_OR_RETURN(const DirId parent, directory_.ParentFor(name, attributes));
+  const std::string base(name.base());
+  switch (entry.type) {
+    case TarType::kDirectory:
+      return ApplyDirectory(parent, base, std::move(attributes));
+    case TarType::kFile:
+      return ApplyFile(entry, parent, base, attributes);
+    case TarType::kHardlink:
+      return links_.Link(parent, base, entry.linkname);
+    default:
+      return ApplySpecial(entry, parent, base, attributes);
+  }
+}
+
+// CVE-2021-29136: a root that is a symbolic link would redirect the next layer.
+absl::Status LayerUnpacker::ApplyRoot(TarEntry& entry) {
+  if (entry.type != TarType::kDirectory) {
+    return absl::InvalidArgumentError("the root must be a directory");
+  }
+  directory_.tree().SetEntry(
+      kRootDir, TakeAttributes(entry, options_.format, stats_.skipped_xattrs));
+  return directory_.CheckMemory();
+}
+
+absl::Status LayerUnpacker::ApplyWhiteout(const LayerName& name) {
+  LayerTree& tree = directory_.tree();
+  const absl::string_view base = name.base();
+  const absl::string_view hidden = base.substr(kWhiteoutPrefix.size());
+  if (hidden.empty() || hidden == "." || hidden == "..") {
+    return absl::InvalidArgumentError("a whiteout without a name");
+  }
+  const bool opaque = base == kOpaqueMarker;
+  if (!opaque && absl::StartsWith(base, kAufsPrefix)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::optional<DirId> dir,
+                   directory_.Note(name.parent()));
+  // In something that is no directory there is nothing to hide.
+  if (!dir.has_value()) return absl::OkStatus();
+  if (opaque) {
+    tree[*dir].opaque = true;
+    return absl::OkStatus();
+  }
+  tree.AddWhiteout(*dir, hidden);
+  return directory_.CheckMemory();
+}
+
+absl::Status LayerUnpacker::ApplyDirectory(DirId parent, absl::string_view base,
+                                           FileAttributes attributes) {
+  ASSIGN_OR_RETURN(const DirId id, directory_.MakeDirectory(parent, base));
+  directory_.tree().SetEntry(id, std::move(attributes));
+  return directory_.CheckMemory();
+}
+
+// Calls `make`, which answers -1 and errno if it fails, and once more after
+// removing what has the name already.
+absl::Status LayerUnpacker::Create(DirId parent, const std::string& base,
+                                   absl::string_view call,
+                                   absl::FunctionRef<int(BorrowedFd)> make) {
+  for (int attempt = 0;; ++attempt) {
+    ASSIGN_OR_RETURN(const BorrowedFd dir, directory_.Fd(parent));
+    if (make(dir) >= 0) {
+      directory_.FileMade(parent, base);
+      return directory_.CheckMemory();
+    }
+    if (errno != EEXIST || attempt > 0) {
+      return directory_.Error(errno, call, parent, base);
+    }
+    RETURN_IF_ERROR(directory_.Remove(parent, base));
+  }
+}
+
+absl::Status LayerUnpacker::CountBytes(const TarEntry& entry) {
+  if (entry.size > options_.max_bytes - stats_.bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("its ", entry.size,
+                     " bytes take the files of the layer "
+                     "beyond max_bytes (",
+                     options_.max_bytes, ")"));
+  }
+  // Beyond this limit the kernel would not only refuse but raise SIGXFSZ.
+  rlimit limit;
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+      limit.rlim_cur != RLIM_INFINITY && entry.size > limit.rlim_cur) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("its ", entry.size, " bytes are more than RLIMIT_FSIZE (",
+                     limit.rlim_cur, ")"));
+  }
+  stats_.bytes += entry.size;
+  return absl::OkStatus();
+}
+
+absl::Status LayerUnpacker::ApplyFile(const TarEntry& entry, DirId parent,
+                                      const std::string& base,
+                                      const FileAttributes& attributes) {
+  RETURN_IF_ERROR(CountBytes(entry));
+  UniqueFd fd;
+  RETURN_IF_ERROR(Create(parent, base, "openat", [&](BorrowedFd dir) {
+    fd.reset(::openat(dir.get(), base.c_str(),
+                      O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                      0600));
+    return fd.get();
+  }));
+  RETURN_IF_ERROR(WriteData(entry, fd.borrow(), parent, base));
+  return WriteAttributes(fd.borrow(), attributes,
+                         directory_.tree().Path(parent, base),
+                         stats_.skipped_xattrs);
+}
+
+absl::Status LayerUnpacker::WriteData(const TarEntry& entry, BorrowedFd fd,
+                                      DirId parent, const std::string& base) {
+  const TarExtent whole = {0, entry.size};
+  const absl::Span<const TarExtent> extents =
+      entry.sparse ? absl::MakeConstSpan(entry.extents)
+                   : absl::MakeConstSpan(&whole, 1);
+  absl::string_view chunk;
+  for (const TarExtent& extent : extents) {
+    uint64_t at = extent.offset;
+    const uint64_t end = extent.offset + extent.length;
+    while (at < end) {
+      if (chunk.empty()) {
+        RETURN_IF_ERROR(ReportProgress());
+        absl::StatusOr<absl::string_view> next = reader_.ReadChunk();
+        reader_failed_ = !next.ok();
+        RETURN_IF_ERROR(next.status());
+        chunk = *next;
+        if (chunk.empty()) return absl::InternalError("its data is missing");
+      }
+      const ssize_t n = ::pwrite(fd.get(), chunk.data(),
+                                 std::min<uint64_t>(chunk.size(), end - at),
+                                 static_cast<off_t>(at));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return directory_.Error(errno, "pwrite", parent, base);
+      chunk.remove_prefix(static_cast<size_t>(n));
+      at += static_cast<uint64_t>(n);
+    }
+  }
+  if (entry.sparse &&
+      ::ftruncate(fd.get(), static_cast<off_t>(entry.size)) != 0) {
+    return directory_.Error(errno, "ftruncate", parent, base);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LayerUnpacker::ApplySpecial(const TarEntry& entry, DirId parent,
+                                         const std::string& base,
+                                         const FileAttributes& attributes) {
+  ASSIGN_OR_RETURN(const bool made, MakeSpecial(entry, parent, base));
+  if (!made) {
+    ++stats_.skipped_devices;
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const BorrowedFd dir, directory_.Fd(parent));
+  return WriteAttributesAt(dir, base, entry.type == TarType::kSymlink,
+                           attributes, directory_.tree().Path(parent, base),
+                           stats_.skipped_xattrs);
+}
+
+// Makes a symbolic link, device node or FIFO. False if it is a device that this
+// process may not make and may do without.
+absl::StatusOr<bool> LayerUnpacker::MakeSpecial(const TarEntry& entry,
+                                                DirId parent,
+                                                const std::string& base) {
+  if (entry.type == TarType::kSymlink) {
+    RETURN_IF_ERROR(Create(parent, base, "symlinkat", [&](BorrowedFd dir) {
+      return ::symlinkat(entry.linkname.c_str(), dir.get(), base.c_str());
+    }));
+    return true;
+  }
+  mode_t type = S_IFIFO;
+  dev_t device = 0;
+  if (entry.type != TarType::kFifo) {
+    if (entry.devmajor > kMaxMajor || entry.devminor > kMaxMinor) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the device number ", entry.devmajor, ":", entry.devminor,
+          " is beyond ", kMaxMajor, ":", kMaxMinor));
+    }
+    type = entry.type == TarType::kCharDevice ? S_IFCHR : S_IFBLK;
+    device = makedev(entry.devmajor, entry.devminor);
+    if (type == S_IFCHR && device == 0) {
+      return absl::InvalidArgumentError(
+          "a character device 0:0 would be a whiteout of overlayfs");
+    }
+  }
+  const absl::Status status =
+      Create(parent, base, "mknodat", [&](BorrowedFd dir) {
+        return ::mknodat(dir.get(), base.c_str(), type | 0600, device);
+      });
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  if (options_.format == LayerFormat::kOverlayUser && type != S_IFIFO &&
+      detail.has_value() && detail->error == EPERM) {
+    return false;
+  }
+  RETURN_IF_ERROR(status);
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<UnpackStats> UnpackLayer(ByteSource& tar, BorrowedFd dir,
+                                        const UnpackOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<LayerDirectory> directory,
+                   LayerDirectory::Open(dir, options));
+  return LayerUnpacker(tar, *directory, options).Run();
+}
+
+}  // namespace caisson::layer

@@ -1,0 +1,154 @@
+// Archives written by other people's programs: GNU tar, bsdtar, gzip, pigz,
+// zstd.
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "lib/base/status_matchers.h"
+#include "lib/layer/decompress.h"
+#include "lib/layer/test_dir.h"
+#include "lib/layer/unpack.h"
+
+namespace caisson::layer {
+namespace {
+
+bool Have(const std::string& program) {
+  return ::system(
+             absl::StrCat("command -v ", program, " >/dev/null").c_str()) == 0;
+}
+
+using ::caisson::testing::TestsMustRun;
+
+// A tree with everything that an archiver can store.
+void Fill(const TestDir& dir) {
+  ASSERT_EQ(::chmod(dir.path(".").c_str(), 0755), 0);
+  dir.MakeDir("d", 0750);
+  dir.Write("d/file", "content\n", 0640);
+  dir.Write("d/setuid", "x", 04755);
+  dir.Write("empty", "");
+  dir.Write("\xe4\xf6\xfc", "latin");
+  ASSERT_EQ(::symlink("d/file", dir.path("link").c_str()), 0);
+  ASSERT_EQ(
+      ::symlink(std::string(150, 'l').c_str(), dir.path("longlink").c_str()),
+      0);
+  ASSERT_EQ(::link(dir.path("d/file").c_str(), dir.path("hard").c_str()), 0);
+  ASSERT_EQ(::mkfifo(dir.path("fifo").c_str(), 0600), 0);
+  ASSERT_EQ(::mknod(dir.path("null").c_str(), S_IFCHR | 0666, 0x103), 0);
+  std::string deep;
+  for (int i = 0; i < 5; ++i) {
+    absl::StrAppend(&deep, i == 0 ? "" : "/", std::string(60, 'a' + i));
+    dir.MakeDir(deep);
+  }
+  dir.Write(absl::StrCat(deep, "/", std::string(200, 'f')), "deep");
+  ASSERT_EQ(::chown(dir.path("empty").c_str(), 3'000'000, 4'000'000), 0);
+  dir.SetXattr("d/file", "user.key", "value");
+  // Two islands in a hole of a megabyte.
+  UniqueFd sparse(
+      ::open(dir.path("sparse").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+  const std::string island(8192, 's');
+  ASSERT_EQ(::pwrite(sparse.get(), island.data(), island.size(), 65536), 8192);
+  ASSERT_EQ(::pwrite(sparse.get(), island.data(), island.size(), 524288), 8192);
+  ASSERT_EQ(::ftruncate(sparse.get(), 1 << 20), 0);
+  for (const char* name : {"d/file", "empty", "link", "d", "."}) {
+    const timespec times[2] = {{1'234'567'890, 123'456'789},
+                               {1'234'567'890, 123'456'789}};
+    ASSERT_EQ(::utimensat(dir.fd().get(), name, times, AT_SYMLINK_NOFOLLOW), 0);
+  }
+}
+
+// The dump without what the format does not store.
+std::string Comparable(const std::string& dump, bool nanoseconds, bool xattrs) {
+  std::vector<std::string> lines = absl::StrSplit(dump, '\n');
+  for (std::string& line : lines) {
+    std::string kept;
+    for (absl::string_view field : absl::StrSplit(line, ' ')) {
+      if (!xattrs && absl::StartsWith(field, "user.")) continue;
+      // SECONDS.NANOSECONDS
+      if (!nanoseconds && field.find('.') == 10) field = field.substr(0, 10);
+      absl::StrAppend(&kept, field, " ");
+    }
+    line = kept;
+  }
+  return absl::StrJoin(lines, "\n");
+}
+
+struct Archiver {
+  std::string name;
+  std::string program;
+  std::string command;  // writes the tree in "." to stdout
+  bool nanoseconds = false;
+  bool xattrs = false;
+};
+
+class UnpackInteropTest : public ::testing::TestWithParam<Archiver> {};
+
+TEST_P(UnpackInteropTest, RoundTrip) {
+  const Archiver& archiver = GetParam();
+  for (const absl::string_view part : absl::StrSplit(archiver.program, ' ')) {
+    if (Have(std::string(part))) continue;
+    if (TestsMustRun()) FAIL() << part << " is not installed";
+    GTEST_SKIP() << part << " is not installed";
+  }
+  TestDir original;
+  Fill(original);
+  const std::string command =
+      absl::StrCat("cd ", original.path(), " && ", archiver.command);
+  FILE* pipe = ::popen(command.c_str(), "re");
+  ASSERT_NE(pipe, nullptr);
+  FdSource file{BorrowedFd(::fileno(pipe))};
+  ASSERT_OK_AND_ASSIGN(auto stream, Decompress(file, {}));
+  TestDir copy;
+  const auto stats = UnpackLayer(*stream, copy.fd(), {});
+  EXPECT_EQ(::pclose(pipe), 0);
+  ASSERT_OK(stats);
+  EXPECT_EQ(Comparable(copy.Dump(), archiver.nanoseconds, archiver.xattrs),
+            Comparable(original.Dump(), archiver.nanoseconds, archiver.xattrs));
+  EXPECT_EQ(copy.Stat("hard").st_ino, copy.Stat("d/file").st_ino);
+  EXPECT_LE(copy.Stat("sparse").st_blocks,
+            absl::StrContains(archiver.command, "-S") ? 64 : 4096);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Archivers, UnpackInteropTest,
+    ::testing::Values(
+        Archiver{"GnuTar", "tar", "tar -cf - --format=gnu ."},
+        Archiver{"GnuTarOldSparse", "tar", "tar -cSf - --format=gnu ."},
+        Archiver{"GnuTarPax", "tar", "tar -cf - --format=pax --xattrs .", true,
+                 true},
+        Archiver{"GnuTarPaxSparse00", "tar",
+                 "tar -cSf - --format=pax --sparse-version=0.0 .", true},
+        Archiver{"GnuTarPaxSparse01", "tar",
+                 "tar -cSf - --format=pax --sparse-version=0.1 .", true},
+        Archiver{"GnuTarPaxSparse10", "tar",
+                 "tar -cSf - --format=pax --sparse-version=1.0 .", true},
+        Archiver{"GnuTarWithLabel", "tar", "tar -cf - --format=gnu -V label ."},
+        Archiver{"GnuTarPaxGlobal", "tar",
+                 "tar -cf - --format=pax --pax-option=globexthdr.name=g,"
+                 "comment=x -V label .",
+                 true},
+        Archiver{"GnuTarBlocked", "tar", "tar -cf - -b 128 --format=gnu ."},
+        Archiver{"BsdTarPax", "bsdtar",
+                 "bsdtar -cf - --format=pax --no-read-sparse .", true, true},
+        Archiver{"BsdTarPaxSparse", "bsdtar",
+                 "bsdtar -cf - --format=pax --read-sparse .", true, true},
+        Archiver{"BsdTarGnu", "bsdtar", "bsdtar -cf - --format=gnutar ."},
+        Archiver{"Gzip", "tar gzip", "tar -cf - --format=gnu . | gzip -9"},
+        Archiver{"Pigz", "tar pigz", "tar -cf - --format=gnu . | pigz -p 2"},
+        Archiver{"Zstd", "tar zstd", "tar -cf - --format=gnu . | zstd -19"},
+        Archiver{"ZstdLong", "tar zstd",
+                 "tar -cf - --format=gnu . | zstd --long=27 -T2"}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace caisson::layer
