@@ -1,0 +1,40 @@
+// caisson: run programs in containers, in your own process.
+//
+// Start here. What a host composes:
+//
+//   launcher.h       Launcher: starts processes inside a composition
+//   process.h        ProcessSpec, Process, ExitStatus
+//   layer_store.h    LayerStore: images and layers on disk
+//   root_fs.h        RootFs: the file system that a container sees
+//   namespace.h      Namespace: its kernel namespaces, host name, ids
+//   cgroup.h         CgroupParent, Cgroup: its limits, and how to end it
+//   net_endpoint.h   NetEndpoint in a Network: its interface, address, ports
+//   security.h       SecurityPolicy: capabilities and system calls
+//   console.h        Console: a person at a container's terminal
+//   notation.h       Docker's notations for options, parsed
+//   error.h          what is behind an absl::Status of this library
+//   unique_fd.h      UniqueFd, BorrowedFd
+//
+// Each header says what its classes are for, which calls block, what is left
+// after a failure, and how they behave with threads. The library never changes
+// the process that it is linked into: doc/design.md, "A guest".
+//
+// This header includes all of them; a file that uses one class may include that
+// class's header alone.
+#ifndef CAISSON_CAISSON_H_
+#define CAISSON_CAISSON_H_
+
+#include "caisson/cgroup.h"
+#include "caisson/console.h"
+#include "caisson/error.h"
+#include "caisson/launcher.h"
+#include "caisson/layer_store.h"
+#include "caisson/namespace.h"
+#include "caisson/net_endpoint.h"
+#include "caisson/notation.h"
+#include "caisson/process.h"
+#include "caisson/root_fs.h"
+#include "caisson/security.h"
+#include "caisson/unique_fd.h"
+
+#endif  // CAISSON_CAISSON_H_

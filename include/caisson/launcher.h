@@ -1,0 +1,92 @@
+// Launcher: starts processes inside a composition of RootFs, Namespace, Cgroup,
+// NetEndpoint and SecurityPolicy.
+//
+//   auto launcher = caisson::Launcher::Create();
+//   if (!launcher.ok()) return launcher.status();
+//   caisson::ProcessSpec spec = ...;         // process.h
+//   auto process = launcher->Start(spec);
+//   auto status = process->Wait();
+//
+// A launcher is one small helper process. The host is never forked, so a start
+// costs the same whatever memory, threads and descriptors the host has; it owns
+// no child that its waitpid(-1) could see, and none of its code or memory is
+// ever inside a container. When the host ends, however it ends, the launcher
+// kills what it started; when the launcher is killed, the kernel does.
+//
+// Creating one changes nothing in the host process: no thread, no signal
+// handler, no SIGCHLD, no limit, no working directory.
+//
+// Not for: running host code in a container, or programs outside of one.
+#ifndef CAISSON_LAUNCHER_H_
+#define CAISSON_LAUNCHER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "caisson/net_namespace.h"
+#include "caisson/process.h"
+#include "caisson/unique_fd.h"
+
+namespace caisson {
+
+// One range of user or group ids: `count` ids from `inside` on are the host's
+// ids from `outside` on (user_namespaces(7)).
+struct IdRange {
+  uint32_t inside = 0;
+  uint32_t outside = 0;
+  uint32_t count = 0;
+};
+
+// Thread-safe: many threads may start processes at once. They share the one
+// helper, which clones one child after another and runs them side by side.
+class [[nodiscard]] Launcher final {
+ public:
+  // Starts the helper and waits until it is ready (well under a millisecond).
+  // Fails with UNAVAILABLE if it cannot run: the error says why (memfd with
+  // exec permission refused, RLIMIT_NOFILE too small, seccomp).
+  static absl::StatusOr<Launcher> Create();
+
+  Launcher(Launcher&&) noexcept;
+  Launcher& operator=(Launcher&&) noexcept;
+  // As Shutdown(), but does not wait.
+  ~Launcher();
+
+  // Starts `spec` and returns when its program executes. Blocks for about a
+  // millisecond. If anything fails, before or after the process was cloned,
+  // nothing of it remains and the error names the step and the system call. A
+  // program that cannot be executed is NOT_FOUND or PERMISSION_DENIED with the
+  // reason (a missing ELF interpreter is named); see ExecFailure().
+  absl::StatusOr<Process> Start(const ProcessSpec& spec);
+
+  // A new user namespace in which `ids` are mapped, users and groups alike. It
+  // lives as long as the descriptor or a process in it.
+  absl::StatusOr<UniqueFd> NewUserNamespace(IdRange ids);
+
+  // A new network namespace with a loopback interface that is down. It belongs
+  // to `user_namespace` if that is valid.
+  absl::StatusOr<NetNamespace> NewNetNamespace(
+      BorrowedFd user_namespace = BorrowedFd());
+
+  // The helper's pidfd: readable when it died.
+  BorrowedFd pidfd() const;
+
+  // Kills every process that was started and is still running, ends the helper
+  // and waits for it. Start() fails with UNAVAILABLE from then on. Idempotent.
+  absl::Status Shutdown();
+
+ private:
+  struct State;
+  explicit Launcher(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// What a failed Start() says about the program, as a shell would: 127 if it (or
+// its interpreter) does not exist, 126 if it exists but cannot be executed, 0
+// if the failure had nothing to do with the program.
+int ExecFailure(const absl::Status& status);
+
+}  // namespace caisson
+
+#endif  // CAISSON_LAUNCHER_H_

@@ -1,0 +1,76 @@
+// The messages between the host and its launcher, over a SOCK_SEQPACKET pair.
+//
+// Shared with the freestanding launcher: nothing but <stdint.h>. See
+// doc/plan-format.md.
+#ifndef CAISSON_LIB_LAUNCHER_PROTOCOL_H_
+#define CAISSON_LIB_LAUNCHER_PROTOCOL_H_
+
+#include <stdint.h>
+
+namespace caisson::launcher {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+
+// The launcher finds its end of the control socket here.
+inline constexpr int kControlFd = 3;
+
+// Host to launcher. A start carries these descriptors: the launcher's end of
+// the process's channel, the plan's memfd, then those that the plan names.
+struct Request {
+  uint32_t version;
+  uint32_t reserved;
+};
+inline constexpr int kChannelFd = 0;  // first: it survives a truncation
+inline constexpr int kPlanFd = 1;
+inline constexpr int kFirstPlanFd = 2;
+
+enum MessageKind : uint32_t {
+  kHello = 1,  // on the control socket, with the launcher's pidfd
+  // On the channel, with the child's pidfd and the read end of its status pipe.
+  kStarted = 2,
+  kRejected = 3,  // on the channel: no child exists
+  kExited = 4,    // on the channel: the child was reaped
+};
+
+// Why a start was rejected, beside the plan::Reject reasons.
+enum RejectStage : uint32_t {
+  kStageReceive = 1,  // descriptors got lost on the way; error = EMFILE
+  kStagePlan = 2,     // the block is no plan; `reason` is a plan::Reject
+  kStageMap = 3,      // the memfd is not sealed or cannot be mapped
+  kStageFull = 4,     // kMaxChildren run already
+  kStageClone = 5,    // clone3() failed
+  kStageIdMap = 6,    // /proc/PID/{setgroups,uid_map,gid_map}
+  kStageUser = 7,     // setns() into the user namespace
+};
+
+// Processes that one launcher looks after at a time.
+inline constexpr uint32_t kMaxChildren = 8192;
+
+enum Feature : uint32_t {
+  // The launcher lives in a mount namespace that shows nothing of the host.
+  kIsolatedMounts = 1u << 0,
+};
+
+struct Message {
+  uint32_t version;
+  uint32_t kind;  // MessageKind
+  // kHello
+  uint32_t features;
+  int32_t isolation_error;  // errno that kept kIsolatedMounts away
+  // kStarted, kExited, kHello
+  int32_t pid;  // as the launcher's pid namespace numbers it
+  // kRejected
+  uint32_t stage;     // RejectStage
+  uint32_t reason;    // plan::Reject
+  uint32_t position;  // table index, or which id map file (0, 1, 2)
+  int32_t error;      // errno
+  // kExited: as wait4(2) reports it
+  int32_t wait_status;
+  uint64_t user_us;
+  uint64_t system_us;
+  uint64_t max_rss_kib;
+};
+
+}  // namespace caisson::launcher
+
+#endif  // CAISSON_LIB_LAUNCHER_PROTOCOL_H_

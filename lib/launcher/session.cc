@@ -1,0 +1,412 @@
+#include "lib/launcher/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/launcher/stub_image.h"
+#include "lib/plan/format.h"
+#include "lib/sys/detached_child.h"
+#include "lib/sys/open.h"
+#include "lib/sys/pidfd.h"
+
+namespace caisson::launcher {
+namespace {
+
+// Debian 12's headers lack these two (Linux 6.3).
+constexpr unsigned kMfdNoexecSeal = 0x0008;
+constexpr unsigned kMfdExec = 0x0010;
+
+constexpr char kDead[] =
+    "the launcher process has ended, and with it what it started; create a new "
+    "Launcher";
+
+absl::Status Dead(absl::string_view what) {
+  return absl::UnavailableError(absl::StrCat(what, ": ", kDead));
+}
+
+// A sealable memfd that holds `bytes`. `mode` is kMfdExec or kMfdNoexecSeal;
+// kernels before 6.3 know neither and make every memfd executable.
+absl::StatusOr<UniqueFd> MakeMemfd(const char* name, unsigned mode, int seals,
+                                   absl::string_view bytes) {
+  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  UniqueFd fd(::memfd_create(name, kFlags | mode));
+  if (!fd.valid() && errno == EINVAL) fd.reset(::memfd_create(name, kFlags));
+  if (!fd.valid()) {
+    return ErrnoError(
+        errno, absl::StrCat("memfd_create(\"", name, "\")"),
+        {.step = "launcher",
+         .hint = errno == EACCES ? "sysctl vm.memfd_noexec is 2" : ""});
+  }
+  RETURN_IF_ERROR(sys::WriteAll(fd.borrow(), bytes, name));
+  if (::fcntl(fd.get(), F_ADD_SEALS, seals) != 0) {
+    return ErrnoError(errno, "fcntl(F_ADD_SEALS)", {.step = "launcher"});
+  }
+  return fd;
+}
+
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSocketPair() {
+  int fds[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
+    return ErrnoError(errno, "socketpair(SOCK_SEQPACKET)",
+                      {.step = "launcher"});
+  }
+  return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
+}
+
+absl::Status SendRequest(BorrowedFd control, const std::vector<int>& fds) {
+  Request request = {.version = kProtocolVersion};
+  iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
+  std::string buffer(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
+  msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  message.msg_control = buffer.data();
+  message.msg_controllen = buffer.size();
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  ssize_t sent;
+  do {
+    sent = ::sendmsg(control.get(), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent >= 0) return absl::OkStatus();
+  const int error = errno;
+  if (error == EPIPE || error == ECONNRESET) return Dead("sendmsg(launcher)");
+  if (error == EBADF) {
+    for (const int fd : fds) {
+      if (::fcntl(fd, F_GETFD) >= 0) continue;
+      return ErrnoError(EBADF, "sendmsg(launcher)",
+                        {.step = "launcher",
+                         .hint = absl::StrCat("descriptor ", fd,
+                                              " of the specification is not "
+                                              "open")});
+    }
+  }
+  return ErrnoError(
+      error, absl::StrCat("sendmsg(launcher, ", fds.size(), " descriptors)"),
+      {.step = "launcher",
+       .hint = error == ETOOMANYREFS
+                   ? "more descriptors than RLIMIT_NOFILE are on their way"
+                   : ""});
+}
+
+// Blocks until the other end is closed everywhere.
+void WaitForEndOfFile(BorrowedFd pipe) {
+  char byte;
+  ssize_t size;
+  do {
+    size = ::read(pipe.get(), &byte, 1);
+  } while (size > 0 || (size < 0 && errno == EINTR));
+}
+
+absl::string_view RejectText(uint32_t reason) {
+  switch (reason) {
+    case plan::kBadVersion:
+      return "the plan is of another version than the launcher";
+    case plan::kBadSize:
+      return "the plan's size is wrong";
+    case plan::kBadMagic:
+      return "this is no plan";
+    case plan::kBadTables:
+      return "a table lies outside the plan";
+    case plan::kBadReloc:
+      return "bad relocation";
+    case plan::kBadOpKind:
+      return "unknown operation";
+    case plan::kBadOpArg:
+      return "an argument lies outside the plan";
+    case plan::kBadOpSlot:
+      return "a descriptor slot does not exist";
+    case plan::kBadOpStep:
+      return "bad step";
+    case plan::kBadOpSkip:
+      return "a skip leads out of the plan";
+    case plan::kBadCloneFlags:
+      return "clone flags that a plan may not have";
+    case plan::kBadIdMap:
+      return "an id map lies outside the plan";
+    case plan::kNotTerminated:
+      return "the plan does not end in NUL";
+    default:
+      return "unknown reason";
+  }
+}
+
+absl::string_view CloneHint(int error) {
+  switch (error) {
+    case EPERM:
+      return "creating these namespaces needs CAP_SYS_ADMIN, or a user "
+             "namespace";
+    case ENOSPC:
+      return "a limit of /proc/sys/user/max_*_namespaces, or 32 nested ones";
+    case EAGAIN:
+      return "RLIMIT_NPROC, kernel.pid_max or the pids limit of the control "
+             "group";
+    case EBUSY:
+      return "the v2 control group has controllers enabled for its children";
+    case EOPNOTSUPP:
+      return "the v2 control group is threaded or being removed";
+    case ENODEV:
+      return "the v2 control group was removed";
+    default:
+      return "";
+  }
+}
+
+absl::Status RejectError(const Message& message) {
+  switch (message.stage) {
+    case kStageReceive:
+      return ErrnoError(message.error, "recvmsg(launcher)",
+                        {.step = "launcher",
+                         .hint = "the launcher has as many descriptors open as "
+                                 "RLIMIT_NOFILE allows"});
+    case kStagePlan:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the launcher refused the plan: ", RejectText(message.reason),
+          " (entry ", message.position, ")"));
+    case kStageMap:
+      return ErrnoError(
+          message.error, "mmap(plan)",
+          {.step = "launcher",
+           .hint = message.error == EPERM ? "the memfd is not sealed against "
+                                            "shrinking and growing"
+                                          : ""});
+    case kStageFull:
+      return absl::ResourceExhaustedError(
+          absl::StrCat("this launcher runs ", kMaxChildren,
+                       " processes already; create another one"));
+    case kStageUser:
+      return ErrnoError(message.error, "setns(user namespace)",
+                        {.step = "namespaces",
+                         .hint = "the launcher needs CAP_SYS_ADMIN in it"});
+    case kStageIdMap: {
+      constexpr const char* kFiles[] = {"setgroups", "uid_map", "gid_map"};
+      return ErrnoError(
+          message.error,
+          absl::StrCat("write(\"/proc/PID/",
+                       kFiles[std::min<uint32_t>(message.position, 2)], "\")"),
+          {.step = "namespaces",
+           .hint = message.error == EPERM
+                       ? "mapping other ids than the own one needs CAP_SETUID "
+                         "and CAP_SETGID"
+                       : "the ranges overlap or are not mapped in the parent"});
+    }
+    default:
+      return ErrnoError(message.error, "clone3()",
+                        {.step = "clone", .hint = CloneHint(message.error)});
+  }
+}
+
+std::vector<StepLatency> Latencies(const plan::PlanBuilder& plan,
+                                   const plan::Result& result) {
+  std::vector<StepLatency> latencies;
+  auto add = [&](absl::string_view name, size_t i) {
+    if (result.time[i] < result.time[i - 1]) return;
+    latencies.push_back(
+        {std::string(name), absl::Nanoseconds(static_cast<int64_t>(
+                                result.time[i] - result.time[i - 1]))});
+  };
+  add("clone", 1);
+  const size_t count =
+      std::min<size_t>({result.steps, plan.steps().size(), plan::kMaxSteps});
+  for (size_t i = 0; i < count; ++i) add(plan.steps()[i], 2 + i);
+  return latencies;
+}
+
+// The error of operation `op` in the builder's words.
+absl::Status OperationError(const plan::PlanBuilder& plan,
+                            const plan::Result& result) {
+  if (result.op >= plan.op_count() || result.error <= 0) {
+    return absl::InternalError("the launcher reported an impossible failure");
+  }
+  const plan::Explanation& explanation = plan.explanation(result.op);
+  return ErrnoError(result.error, explanation.call,
+                    {.step = plan.step_of(result.op),
+                     .path = explanation.path,
+                     .hint = explanation.hint});
+}
+
+// Why a child ended before its plan did.
+absl::Status KilledDuringSetup(const plan::PlanBuilder& plan,
+                               const plan::Result& result, BorrowedFd channel) {
+  const absl::string_view step =
+      result.op < plan.op_count() ? plan.step_of(result.op) : "clone";
+  const auto exited = ReceiveMessage(channel, nullptr, 0);
+  if (!exited.ok()) return Dead(absl::StrCat("start, step ", step));
+  const int status = exited->wait_status;
+  return absl::AbortedError(absl::StrCat(
+      "the process was killed ",
+      WIFSIGNALED(status)
+          ? absl::StrCat("by signal ", WTERMSIG(status), " (SIG",
+                         ::sigabbrev_np(WTERMSIG(status)), ") ")
+          : "",
+      "during its set-up, in step ", step,
+      "; a memory limit that is too small for a program to start does this"));
+}
+
+}  // namespace
+
+absl::StatusOr<Message> ReceiveMessage(BorrowedFd socket,
+                                       std::vector<UniqueFd>* fds, int flags) {
+  constexpr size_t kMaxFds = 2;
+  Message message = {};
+  iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxFds * sizeof(int))];
+  msghdr header = {};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  ssize_t size;
+  do {
+    size = ::recvmsg(socket.get(), &header, flags | MSG_CMSG_CLOEXEC);
+  } while (size < 0 && errno == EINTR);
+  if (size < 0 && errno != ECONNRESET) {
+    return ErrnoError(errno, "recvmsg(launcher)", {.step = "launcher"});
+  }
+  if (size <= 0) return Dead("recvmsg(launcher)");
+  std::vector<UniqueFd> received;
+  const cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  if (rights != nullptr && rights->cmsg_level == SOL_SOCKET &&
+      rights->cmsg_type == SCM_RIGHTS) {
+    const size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int number;
+      memcpy(&number, CMSG_DATA(rights) + i * sizeof(int), sizeof(number));
+      received.emplace_back(number);
+    }
+  }
+  if (fds != nullptr) *fds = std::move(received);
+  if (size != sizeof(message) || message.version != kProtocolVersion) {
+    return absl::InternalError("the launcher speaks another protocol version");
+  }
+  return message;
+}
+
+Session::Session(UniqueFd control, UniqueFd pidfd, const Message& hello)
+    : control_(std::move(control)),
+      pidfd_(std::move(pidfd)),
+      hello_(hello),
+      creator_(::getpid()) {}
+
+absl::StatusOr<Session> Session::Create() {
+  ASSIGN_OR_RETURN(UniqueFd image, MakeMemfd("caisson-launcher", kMfdExec,
+                                             F_SEAL_WRITE | F_SEAL_SHRINK |
+                                                 F_SEAL_GROW | F_SEAL_SEAL,
+                                             StubImage()));
+  ASSIGN_OR_RETURN(auto sockets, MakeSocketPair());
+  RETURN_IF_ERROR(sys::SpawnDetached(image.borrow(), "caisson-launcher",
+                                     sockets.second.borrow()));
+  sockets.second.reset();
+  std::vector<UniqueFd> pidfd;
+  auto hello = ReceiveMessage(sockets.first.borrow(), &pidfd, 0);
+  if (!hello.ok() || hello->kind != kHello || pidfd.size() != 1) {
+    return absl::UnavailableError(absl::StrCat(
+        "the launcher process ended while it started: the hard limit "
+        "RLIMIT_NOFILE must be at least 512 and the system calls pidfd_open, "
+        "close_range and signalfd4 must be allowed here",
+        hello.ok() ? "; no pidfd was received" : ""));
+  }
+  if (hello->isolation_error != 0) {
+    return ErrnoError(hello->isolation_error,
+                      "mount(launcher's own tmpfs, procfs and sysfs)",
+                      {.step = "launcher",
+                       .hint = hello->isolation_error == EPERM
+                                   ? "the host needs CAP_SYS_ADMIN"
+                                   : "the launcher cannot leave the host's "
+                                     "mounts; is the host's root a mount?"});
+  }
+  return Session(std::move(sockets.first), std::move(pidfd[0]), *hello);
+}
+
+absl::StatusOr<Message> Session::ReceiveAnswer(
+    BorrowedFd channel, std::vector<UniqueFd>* fds) const {
+  pollfd polls[] = {{channel.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}};
+  while (::poll(polls, 2, -1) < 0) {
+    if (errno != EINTR) {
+      return ErrnoError(errno, "poll(launcher)", {.step = "launcher"});
+    }
+  }
+  if (polls[0].revents == 0) return Dead("start");
+  return ReceiveMessage(channel, fds, MSG_DONTWAIT);
+}
+
+absl::StatusOr<Started> Session::Run(const plan::PlanBuilder& plan,
+                                     bool* ran) const {
+  if (ran != nullptr) *ran = false;
+  ASSIGN_OR_RETURN(const std::string block, plan.Serialize());
+  ASSIGN_OR_RETURN(UniqueFd memfd,
+                   MakeMemfd("caisson-plan", kMfdNoexecSeal,
+                             F_SEAL_SHRINK | F_SEAL_GROW, block));
+  ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
+  std::vector<int> fds = {channel.second.get(), memfd.get()};
+  for (const BorrowedFd fd : plan.fds()) fds.push_back(fd.get());
+  RETURN_IF_ERROR(SendRequest(control_.borrow(), fds));
+  channel.second.reset();
+
+  std::vector<UniqueFd> received;
+  ASSIGN_OR_RETURN(const Message answer,
+                   ReceiveAnswer(channel.first.borrow(), &received));
+  if (answer.kind == kRejected) return RejectError(answer);
+  if (ran != nullptr) *ran = true;
+  if (answer.kind != kStarted || received.size() != 2) {
+    return absl::ResourceExhaustedError(
+        "recvmsg(launcher): descriptors got lost; the process has reached "
+        "RLIMIT_NOFILE");
+  }
+  Started started;
+  started.pidfd = std::move(received[0]);
+  // The child's exec or its death closes the pipe.
+  WaitForEndOfFile(received[1].borrow());
+  plan::Result result;
+  if (::pread(memfd.get(), &result, sizeof(result),
+              offsetof(plan::Header, result)) != sizeof(result)) {
+    const absl::Status status =
+        ErrnoError(errno, "pread(plan)", {.step = "launcher"});
+    sys::SendSignal(started.pidfd.borrow(), SIGKILL).IgnoreError();
+    return status;
+  }
+  if (result.state == plan::kFailed) return OperationError(plan, result);
+  if (result.state != plan::kExecuting && result.state != plan::kDone) {
+    return KilledDuringSetup(plan, result, channel.first.borrow());
+  }
+  started.channel = std::move(channel.first);
+  started.latencies = Latencies(plan, result);
+  return started;
+}
+
+absl::Status Session::Close(bool wait) const {
+  // A forked copy of the host must not end what the host runs.
+  if (creator_ != ::getpid()) return absl::OkStatus();
+  // Not closed: another thread may be about to send on it.
+  ::shutdown(control_.get(), SHUT_RDWR);
+  if (!wait) return absl::OkStatus();
+  pollfd poll = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+  while (::poll(&poll, 1, -1) < 0) {
+    if (errno != EINTR) {
+      return ErrnoError(errno, "poll(launcher)", {.step = "launcher"});
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace caisson::launcher

@@ -1,0 +1,182 @@
+#include "lib/launcher/stub/child.h"
+
+#include <asm/errno.h>
+#include <asm/fcntl.h>
+#include <asm/poll.h>
+#include <asm/resource.h>
+#include <asm/signal.h>
+#include <linux/prctl.h>
+#include <linux/time_types.h>
+
+namespace caisson::launcher {
+namespace {
+
+constexpr int kClockMonotonic = 1;
+constexpr int kSigSetMask = 2;
+constexpr int kExitFailed = 127;
+
+class Interpreter {
+ public:
+  explicit Interpreter(ChildContext& child)
+      : child_(child),
+        base_(reinterpret_cast<char*>(child.plan)),
+        ops_(reinterpret_cast<plan::Op*>(base_ + child.plan->ops_offset)),
+        result_(child.plan->result) {}
+
+  [[noreturn]] void Run() {
+    result_.state = plan::kRunning;
+    result_.steps = 1;
+    Prepare();
+    for (uint32_t i = 0; i < child_.plan->op_count; ++i) {
+      const plan::Op& op = ops_[i];
+      EnterStep(op.step);
+      result_.op = i;
+      long error = Execute(op);
+      if (error == 0) continue;
+      if (op.tolerated_errno != error) Fail(error);
+      i += op.skip;
+    }
+    Fail(ENOEXEC);  // a plan ends with an exec or an exit
+  }
+
+ private:
+  // The state that a program expects, whatever the launcher needs for itself.
+  void Prepare() {
+    Call(__NR_close_range, kOwnFds, ~0u, 0);
+    const uint64_t no_signals = 0;
+    Call(__NR_rt_sigprocmask, kSigSetMask, &no_signals, 0L, sizeof(no_signals));
+    Call(__NR_prlimit64, 0, RLIMIT_NOFILE, &child_.nofile, 0L);
+    Call(__NR_umask, 0);
+    if (child_.id_map_fd < 0) return;
+    Call(__NR_close, child_.id_map_write_fd);
+    char byte;
+    // The launcher reports why it wrote nothing.
+    if (Call(__NR_read, child_.id_map_fd, &byte, 1) != 1) Exit(kExitFailed);
+    Call(__NR_close, child_.id_map_fd);
+  }
+
+  void EnterStep(uint8_t step) {
+    while (result_.steps <= step) {
+      result_.time[1 + result_.steps] = Now();
+      ++result_.steps;
+    }
+  }
+
+  // 0, or the errno of a failure.
+  long Execute(const plan::Op& op) {
+    switch (op.kind) {
+      case plan::kSyscall:
+        return DoCall(op);
+      case plan::kStoreSlot:
+        *reinterpret_cast<int32_t*>(base_ + op.args[0]) =
+            child_.slots[op.args[1]];
+        return 0;
+      case plan::kDieWithLauncher:
+        return DieWithLauncher();
+      case plan::kCloseDescriptors:
+        return CloseDescriptors();
+      case plan::kExec:
+        return Exec(op);
+      default:
+        result_.time[1 + result_.steps] = Now();
+        result_.state = plan::kDone;
+        Exit(0);
+    }
+  }
+
+  long Invoke(const plan::Op& op) {
+    long args[6];
+    for (int i = 0; i < 6; ++i) {
+      switch (op.arg_kind[i]) {
+        case plan::kSlot:
+          args[i] = child_.slots[op.args[i]];
+          break;
+        case plan::kData:
+          args[i] = reinterpret_cast<long>(base_ + op.args[i]);
+          break;
+        default:
+          args[i] = static_cast<long>(op.args[i]);
+      }
+    }
+    return Syscall6(op.number, args[0], args[1], args[2], args[3], args[4],
+                    args[5]);
+  }
+
+  long DoCall(const plan::Op& op) {
+    const long result = Invoke(op);
+    if (result < 0 && result >= -4095) return -result;
+    if (op.result_slot >= 0) {
+      child_.slots[op.result_slot] = static_cast<int>(result);
+    }
+    return 0;
+  }
+
+  long DieWithLauncher() {
+    const long result = Call(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (result < 0) return -result;
+    // The launcher may have died before the signal was asked for; getppid()
+    // cannot tell inside a pid namespace.
+    struct {
+      int fd;
+      short events;
+      short revents;
+    } poll = {kSelfPidfd, POLLIN, 0};
+    const __kernel_timespec now = {0, 0};
+    if (Call(__NR_ppoll, &poll, 1, &now, 0L, 0) != 0) Exit(kExitFailed);
+    return 0;
+  }
+
+  long CloseDescriptors() {
+    if (child_.status_fd != kSelfPidfd) {
+      const long result =
+          Call(__NR_dup3, child_.status_fd, kSelfPidfd, O_CLOEXEC);
+      if (result < 0) return -result;
+      child_.status_fd = kSelfPidfd;
+    }
+    const long result = Call(__NR_close_range, kSelfPidfd + 1, ~0u, 0);
+    return result < 0 ? -result : 0;
+  }
+
+  long Exec(const plan::Op& op) {
+    result_.time[1 + result_.steps] = Now();
+    result_.state = plan::kExecuting;
+    const long error = -Invoke(op);
+    result_.state = plan::kRunning;
+    // As execvp() does: a directory that one may not search, or that lacks the
+    // program, does not end the search; "permission denied" tells more than
+    // "not found".
+    const bool elsewhere =
+        error == ENOENT || error == ENOTDIR || error == EACCES;
+    if (error == EACCES) denied_ = true;
+    if (elsewhere && (op.flags & plan::kTryNext) != 0) return 0;
+    return denied_ && elsewhere ? EACCES : error;
+  }
+
+  [[noreturn]] void Fail(long error) {
+    result_.error = static_cast<int32_t>(error);
+    result_.state = plan::kFailed;
+    Exit(kExitFailed);
+  }
+
+  ChildContext& child_;
+  char* base_;
+  plan::Op* ops_;
+  plan::Result& result_;
+  bool denied_ = false;
+};
+
+}  // namespace
+
+uint64_t Now() {
+  __kernel_timespec time;
+  Call(__NR_clock_gettime, kClockMonotonic, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1000000000u +
+         static_cast<uint64_t>(time.tv_nsec);
+}
+
+void RunPlan(ChildContext& child) {
+  child.plan->result.time[1] = Now();
+  Interpreter(child).Run();
+}
+
+}  // namespace caisson::launcher

@@ -1,0 +1,75 @@
+#include "lib/launcher/stub/mounts.h"
+
+#include <asm/fcntl.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+
+#include "lib/launcher/stub/syscall.h"
+
+namespace caisson::launcher {
+namespace {
+
+constexpr int kCwd = -100;                 // AT_FDCWD
+constexpr int kMntDetach = 2;              // MNT_DETACH
+constexpr unsigned kPrivate = 1u << 18;    // MS_PRIVATE
+constexpr unsigned kRecursive = 1u << 14;  // MS_REC
+
+// A detached mount of `type`; a descriptor or a negative errno.
+long NewMount(const char* type, unsigned attributes) {
+  const long context = Call(__NR_fsopen, type, FSOPEN_CLOEXEC);
+  if (context < 0) return context;
+  long result = Call(__NR_fsconfig, context, FSCONFIG_CMD_CREATE, 0L, 0L, 0);
+  if (result >= 0) {
+    result = Call(__NR_fsmount, context, FSMOUNT_CLOEXEC, attributes);
+  }
+  Call(__NR_close, context);
+  return result;
+}
+
+// Mounts `type` on the new directory `name` of `root`.
+long MountBelow(long root, const char* name, const char* type,
+                unsigned attributes) {
+  long result = Call(__NR_mkdirat, root, name, 0555);
+  if (result < 0) return result;
+  const long mount = NewMount(type, attributes);
+  if (mount < 0) return mount;
+  result =
+      Call(__NR_move_mount, mount, "", root, name, MOVE_MOUNT_F_EMPTY_PATH);
+  Call(__NR_close, mount);
+  return result;
+}
+
+long EnterRoot(long root) {
+  long result =
+      Call(__NR_move_mount, root, "", kCwd, "/", MOVE_MOUNT_F_EMPTY_PATH);
+  if (result < 0) return result;
+  result = Call(__NR_fchdir, root);
+  if (result < 0) return result;
+  constexpr unsigned kAttributes =
+      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  result = MountBelow(root, "proc", "proc", kAttributes);
+  if (result < 0) return result;
+  result = MountBelow(root, "sys", "sysfs", kAttributes);
+  if (result < 0) return result;
+  result = Call(__NR_pivot_root, ".", ".");
+  if (result < 0) return result;
+  result = Call(__NR_umount2, ".", kMntDetach);
+  if (result < 0) return result;
+  return Call(__NR_chdir, "/");
+}
+
+}  // namespace
+
+int IsolateMounts() {
+  long result = Call(__NR_unshare, CLONE_NEWNS);
+  if (result < 0) return static_cast<int>(-result);
+  result = Call(__NR_mount, 0L, "/", 0L, kPrivate | kRecursive, 0L);
+  if (result < 0) return static_cast<int>(-result);
+  const long root = NewMount("tmpfs", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+  if (root < 0) return static_cast<int>(-root);
+  result = EnterRoot(root);
+  Call(__NR_close, root);
+  return result < 0 ? static_cast<int>(-result) : 0;
+}
+
+}  // namespace caisson::launcher

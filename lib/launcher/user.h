@@ -1,0 +1,36 @@
+// "user[:group]" as the root's passwd and group files understand it.
+#ifndef CAISSON_LIB_LAUNCHER_USER_H_
+#define CAISSON_LIB_LAUNCHER_USER_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace caisson::launcher {
+
+struct User {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;  // supplementary; `gid` first
+  std::string home = "/";
+};
+
+// Resolves `spec` ("", "user", "user:group", names or numbers) against the
+// texts of /etc/passwd and /etc/group, either of which may be empty.
+//
+// As Docker does: a number needs no entry; without a group the user's own (or
+// 0, for a number without an entry) and the groups that list the user apply;
+// with one, only that. Unlike Docker, nothing is guessed: a name that is not
+// found is NOT_FOUND, a number above 2^32 - 2, a sign, a space or a trailing
+// character is INVALID_ARGUMENT, and a malformed line matches nothing.
+absl::StatusOr<User> ResolveUser(absl::string_view spec,
+                                 absl::string_view passwd,
+                                 absl::string_view group);
+
+}  // namespace caisson::launcher
+
+#endif  // CAISSON_LIB_LAUNCHER_USER_H_
