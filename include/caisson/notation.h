@@ -1,0 +1,43 @@
+// Docker's notations for the options of a container, for hosts that take them
+// as text from people.
+//
+//   auto port = caisson::ParsePortMapping("127.0.0.1:8080:80/tcp");
+//   auto bind = caisson::ParseBindMount("/srv/www:/www:ro");
+//   auto memory = caisson::ParseBytes("64m");
+//
+// INVALID_ARGUMENT quotes the text and says what was expected. Functions only:
+// thread-safe.
+#ifndef CAISSON_NOTATION_H_
+#define CAISSON_NOTATION_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "caisson/net_endpoint.h"
+#include "caisson/root_fs.h"
+
+namespace caisson {
+
+// "[ADDRESS:]HOSTPORT:PORT[/tcp|/udp]", the argument of --publish. HOSTPORT 0
+// lets the kernel choose.
+absl::StatusOr<PortMapping> ParsePortMapping(absl::string_view text);
+
+// "/SOURCE:/DESTINATION[:ro|:rw]", the argument of --volume. Both absolute.
+absl::StatusOr<BindMount> ParseBindMount(absl::string_view text);
+
+// A number of bytes above 0, or one with b, k, m or g (powers of 1024), the
+// argument of --memory.
+absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
+
+// The variables of `base` with those of `additions`, which win. "NAME=value"
+// each; their order is kept.
+std::vector<std::string> MergeEnvironment(
+    const std::vector<std::string>& base,
+    const std::vector<std::string>& additions);
+
+}  // namespace caisson
+
+#endif  // CAISSON_NOTATION_H_
