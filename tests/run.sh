@@ -1,0 +1,309 @@
+#!/bin/bash
+# Installs, builds and runs every test. The last line of standard output, alone:
+#   N passed, N failed, N skipped
+# counts test cases: those that GoogleTest reports, one for each shell test, one
+# for each further check (formatting, the other compiler, sanitizers, fuzzers),
+# and a failed one for each target that did not build, crashed or timed out.
+set -uo pipefail
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
+cd "$root" || exit 1
+# shellcheck source=third_party/progress.sh
+. third_party/progress.sh
+
+usage() {
+  cat <<'USAGE'
+usage: tests/run.sh [--quick] [BAZEL OPTION...] [TARGET...]
+
+Without arguments: installs missing packages, makes the test images, runs every
+test with gcc 12, checks formatting and shell scripts, builds the examples as a
+user does and all with clang 14, runs the unprivileged tests with ASan and UBSan
+and each fuzzer for some seconds.
+
+  --quick      only the formatting and the tests that are not tagged "slow",
+               taking unchanged results from the last run
+  --config=C   only the tests, in a configuration of .bazelrc: asan, tsan, clang
+  TARGET       only these tests, by default //...; an option or a target for
+               bazel leaves the further checks out
+
+Environment:
+  CAISSON_TESTS_MUST_RUN=0  accept tests that skip what this machine cannot do;
+                            by default a skipped test fails the run
+  CAISSON_CACHE_DIR         images and builds of other configurations (.cache)
+  CAISSON_FUZZ_SECONDS      for each fuzzer (10)
+USAGE
+}
+
+quick=0 config='' options=() patterns=()
+for argument in "$@"; do
+  case $argument in
+    --quick) quick=1 ;;
+    -h | --help) usage && exit 0 ;;
+    --config=*) config+=${argument#--config=} options+=("$argument") ;;
+    -*) options+=("$argument") ;;
+    *) patterns+=("$argument") ;;
+  esac
+done
+only_tests=$((${#options[@]} + ${#patterns[@]}))
+
+# //..., without the convenience symlinks into another output base, which bazel
+# would follow.
+everything=(//:all)
+for directory in */; do
+  [[ -L ${directory%/} ]] || [[ -z $(find "$directory" -name BUILD.bazel -print -quit) ]] ||
+    everything+=("//$directory...")
+done
+((${#patterns[@]})) || patterns=("${everything[@]}")
+
+export CAISSON_TESTS_MUST_RUN=${CAISSON_TESTS_MUST_RUN:-1}
+
+passed=0 failed=0 skipped=0
+start=$(now_ms)
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/caisson-tests.XXXXXX") || exit 1
+bazel_log=$scratch/bazel.log
+# shellcheck source=third_party/bazel.sh
+. third_party/bazel.sh
+mkdir -p "$CAISSON_CACHE_DIR" || exit 1
+
+shut_down() {
+  [[ -d $CAISSON_CACHE_DIR/bazel-$1 ]] || return 0
+  bazel_in "$1" shutdown >/dev/null 2>&1
+}
+
+clean_up() {
+  local base
+  for base in clang asan tsan fuzz "$config"; do
+    [[ -z $base ]] || shut_down "$base"
+  done
+  [[ -z ${CI:-} ]] || ! command -v bazel >/dev/null || bazel shutdown >/dev/null 2>&1
+  rm -rf "$scratch"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# The end of every run.
+finish() {
+  local status=0
+  ((failed == 0 && passed > 0)) || status=1
+  ((skipped == 0 || CAISSON_TESTS_MUST_RUN == 0)) || status=1
+  if [[ -s $scratch/bad ]]; then
+    printf '\nfailed or skipped:\n'
+    sed 's/^/  /' "$scratch/bad"
+  fi
+  trap - EXIT
+  clean_up
+  printf '\n%s in all\n' "$(format_ms $(($(now_ms) - start)))"
+  printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  exit "$status"
+}
+
+# ---- the tests ----------------------------------------------------------------
+
+# cases FILE...: of GoogleTest's or bazel's XML: "passed failed skipped", and into
+# $scratch/bad what did not pass.
+cases() {
+  awk -v target="$1" -v bad="$scratch/bad" '
+    function attribute(name, found) {
+      if (!match($0, " " name "=\"[^\"]*\"")) return ""
+      found = substr($0, RSTART, RLENGTH)
+      sub(/^[^"]*"/, "", found); sub(/"$/, "", found)
+      return found
+    }
+    function close_case() {
+      if (!open) return
+      if (state == "failed") failed++
+      else if (state == "skipped") skipped++
+      else passed++
+      if (state != "passed") printf "%-8s %s %s\n", state, target, name >>bad
+      open = 0
+    }
+    # Text of the test itself may look like anything.
+    in_text { if (!sub(/.*\]\]>/, "")) next; in_text = 0 }
+    { gsub(/<!\[CDATA\[.*\]\]>/, ""); in_text = sub(/<!\[CDATA\[.*/, "") }
+    /<testcase / {
+      close_case()
+      open = 1
+      name = attribute("classname") "." attribute("name")
+      sub(/^\./, "", name)
+      state = attribute("result") ~ /^(skipped|suppressed)$/ ? "skipped" : "passed"
+    }
+    /<(failure|error)[ >]/ { state = "failed" }
+    /<\/testcase>|<testcase [^>]*\/>/ { close_case() }
+    END { close_case(); print passed + 0, failed + 0, skipped + 0 }
+  ' "${@:2}"
+}
+
+# count TARGET STATUS TIME: adds one target to the totals, with a line.
+count() {
+  local target=$1 status=$2 took=$3 path xml=() p=0 f=0 s=0 line
+  path=$testlogs/${target#//}
+  path=${path/:/\/}
+  case $status in
+    PASSED | FLAKY | FAILED | TIMEOUT)
+      mapfile -t xml < <(find -L "$path" -name test.xml 2>/dev/null)
+      ((${#xml[@]} == 0)) || read -r p f s < <(cases "$target" "${xml[@]}")
+      ;;
+  esac
+  if [[ $status == PASSED ]]; then
+    ((p + f + s)) || p=1
+  elif ((f == 0)); then
+    # No case says so: it did not build, crashed at its end or timed out.
+    f=1
+    printf '%-8s %s %s\n' failed "$target" "${status,,}" >>"$scratch/bad"
+  fi
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  line="$p passed"
+  ((f == 0)) || line+=", $f failed"
+  ((s == 0)) || line+=", $s skipped"
+  printf '  %-52s %12s  %s\n' "$target" "$took" "$line"
+}
+
+run_tests() {
+  local excluded='slow|manual|fuzz' filters=-slow cache=auto status=0 query target outcome took
+  if ((!quick)); then
+    excluded='manual|fuzz' filters='' cache=no
+  fi
+  query="let all = tests(set(${patterns[*]})) in \$all except attr(tags, \"[\\[ ]($excluded)[,\\]]\", \$all)"
+  if ! bazel_in "$config" query --keep_going "$query" >"$scratch/labels" 2>"$scratch/error"; then
+    without_noise <"$scratch/error"
+    failed=$((failed + 1))
+    echo "failed   bazel query of ${patterns[*]}: a package is broken" >>"$scratch/bad"
+  fi
+  sort -u "$scratch/labels" >"$scratch/targets"
+
+  step "building, and testing $(wc -l <"$scratch/targets") targets" \
+    logged_bazel "$config" test --keep_going --test_summary=short --cache_test_results="$cache" \
+    --test_tag_filters="$filters" --build_tests_only=false \
+    --test_env=CAISSON_IMAGES="$images" "${options[@]}" -- "${patterns[@]}" || status=$?
+
+  testlogs=$(bazel_in "$config" info "${options[@]}" bazel-testlogs 2>/dev/null)
+  # //pkg:name (cached) PASSED in 0.3s -> name, status, time
+  awk -v OFS='\t' '
+    /^\/\/[^ ]+ / {
+      for (outcome in order) delete order[outcome]
+      n = split("FAILED TO BUILD,REMOTE FAILURE,NO STATUS,INCOMPLETE,TIMEOUT,FLAKY,FAILED,PASSED", order, ",")
+      for (i = 1; i <= n; i++) {
+        at = index($0, " " order[i])
+        if (at == 0) continue
+        took = ""
+        if (match($0, / in [0-9.]+s/)) took = substr($0, RSTART + 4, RLENGTH - 5) " s"
+        print $1, order[i], ($2 == "(cached)" ? "unchanged" : took)
+        break
+      }
+    }' "$bazel_log" >"$scratch/outcomes"
+  while read -r target; do
+    outcome=$(awk -F '\t' -v target="$target" '$1 == target { print $2 "\t" $3; exit }' "$scratch/outcomes")
+    IFS=$'\t' read -r outcome took <<<"$outcome"
+    count "$target" "${outcome:-NOT RUN}" "${took:-}"
+  done <"$scratch/targets"
+  # bazel's exit status is 1 when something did not build, 3 when only tests
+  # failed. What did not build may be no test, such as an example.
+  if ((status == 1)) && ! grep -q 'FAILED TO BUILD\|NO STATUS' "$scratch/outcomes"; then
+    failed=$((failed + 1))
+    echo "failed   build of a target that is no test" >>"$scratch/bad"
+  elif ((status != 0 && failed == 0)); then
+    failed=$((failed + 1))
+    echo "failed   bazel test: exit status $status" >>"$scratch/bad"
+  fi
+}
+
+# ---- further checks -----------------------------------------------------------
+
+# check NAME COMMAND...: one test case.
+check() {
+  local name=$1 line
+  : >"$bazel_log"
+  if run_step "$@"; then
+    passed=$((passed + 1)) line="1 passed"
+  else
+    failed=$((failed + 1)) line="1 failed"
+    echo "failed   $name" >>"$scratch/bad"
+  fi
+  printf '  %-52s %12s  %s\n' "$name" "$(format_ms "$step_ms")" "$line"
+}
+
+check_format() {
+  local files
+  # root may run this in somebody else's checkout.
+  mapfile -d '' -t files < <(git -c safe.directory="$root" ls-files -z \
+    --cached --others --exclude-standard '*.cc' '*.h' '*.c')
+  ((${#files[@]} > 100)) || { echo "git lists ${#files[@]} files to check" && return 1; }
+  clang-format-14 --dry-run -Werror "${files[@]}"
+}
+
+check_shell() {
+  local script status=0 scripts
+  mapfile -d '' -t scripts < <(git -c safe.directory="$root" ls-files -z '*.sh' .ci/run)
+  ((${#scripts[@]} > 5)) || { echo "git lists ${#scripts[@]} scripts to check" && return 1; }
+  for script in "${scripts[@]}"; do
+    bash -n "$script" || status=1
+  done
+  shellcheck "${scripts[@]}" || status=1
+  return "$status"
+}
+
+# Targets that are no tests but carry a tag.
+tagged() {
+  bazel_in "$1" query "attr(tags, \"[\\[ ]$2[,\\]]\", set(${everything[*]}))" 2>/dev/null | grep '^//'
+}
+
+# fuzz_one TARGET: from its corpus, NAME_corpus or corpus beside it. What it finds
+# stays in the cache directory.
+fuzz_one() {
+  local target=$1 package name seeds=() corpus found=$CAISSON_CACHE_DIR/fuzz
+  package=${target#//} name=${target##*:}
+  package=${package%:*}
+  for corpus in "$package/${name}_corpus" "$package/${name%_fuzz}_corpus" "$package/corpus"; do
+    [[ ! -d $corpus ]] || {
+      seeds=("$corpus")
+      break
+    }
+  done
+  ((${#seeds[@]})) || {
+    echo "$target has no corpus directory beside it"
+    return 1
+  }
+  mkdir -p "$found" "$scratch/fuzz/$name"
+  "$fuzz_bin/$package/$name" -max_total_time="${CAISSON_FUZZ_SECONDS:-10}" -timeout=10 -rss_limit_mb=1500 \
+    -artifact_prefix="$found/$name-" "$scratch/fuzz/$name" "${seeds[@]}"
+}
+
+further_checks() {
+  local targets target
+  check "shell scripts" check_shell
+  check "build with clang" logged_bazel clang build --config=clang --keep_going \
+    "${everything[@]}"
+  shut_down clang
+  check "unprivileged tests with ASan and UBSan" logged_bazel asan test --config=asan --keep_going \
+    --test_summary=short --test_tag_filters=-kernel,-exclusive,-slow,-fuzz,-noasan "${everything[@]}"
+  shut_down asan
+
+  mapfile -t targets < <(tagged tsan tsan)
+  if ((${#targets[@]})); then
+    check "threaded tests with TSan" logged_bazel tsan test --config=tsan --keep_going \
+      --test_summary=short --test_env=CAISSON_IMAGES="$images" "${targets[@]}"
+    shut_down tsan
+  fi
+
+  mapfile -t targets < <(tagged fuzz fuzz)
+  if ((${#targets[@]})); then
+    check "build of ${#targets[@]} fuzzers" logged_bazel fuzz build --config=fuzz --keep_going "${targets[@]}"
+    fuzz_bin=$(bazel_in fuzz info --config=fuzz bazel-bin 2>/dev/null)
+    shut_down fuzz
+    for target in "${targets[@]}"; do
+      check "fuzz $target" fuzz_one "$target"
+    done
+  fi
+}
+
+# ---- all ----------------------------------------------------------------------
+
+exec </dev/null
+if ! third_party/install_deps.sh || ! images=$(examples/make_images.sh); then
+  failed=1
+  finish
+fi
+((only_tests)) || check "formatting" check_format
+run_tests
+((only_tests || quick)) || further_checks
+finish
