@@ -28,6 +28,7 @@ and each fuzzer for some seconds.
 Environment:
   CAISSON_TESTS_MUST_RUN=0  accept tests that skip what this machine cannot do;
                             by default a skipped test fails the run
+  CAISSON_TEST_ATTEMPTS=2   repeat a test that failed, and list it as flaky (1)
   CAISSON_CACHE_DIR         images and builds of other configurations (.cache)
   CAISSON_FUZZ_SECONDS      for each fuzzer (10)
 USAGE
@@ -87,7 +88,7 @@ finish() {
   ((failed == 0 && passed > 0)) || status=1
   ((skipped == 0 || CAISSON_TESTS_MUST_RUN == 0)) || status=1
   if [[ -s $scratch/bad ]]; then
-    printf '\nfailed or skipped:\n'
+    printf '\nfailed, skipped or flaky:\n'
     sed 's/^/  /' "$scratch/bad"
   fi
   trap - EXIT
@@ -144,8 +145,9 @@ count() {
       ((${#xml[@]} == 0)) || read -r p f s < <(cases "$target" "${xml[@]}")
       ;;
   esac
-  if [[ $status == PASSED ]]; then
+  if [[ $status == PASSED || $status == FLAKY ]]; then
     ((p + f + s)) || p=1
+    [[ $status == PASSED ]] || printf '%-8s %s passed only when repeated\n' flaky "$target" >>"$scratch/bad"
   elif ((f == 0)); then
     # No case says so: it did not build, crashed at its end or timed out.
     f=1
@@ -174,7 +176,8 @@ run_tests() {
   step "building, and testing $(wc -l <"$scratch/targets") targets" \
     logged_bazel "$config" test --keep_going --test_summary=short --cache_test_results="$cache" \
     --test_tag_filters="$filters" --build_tests_only=false \
-    --test_env=CAISSON_IMAGES="$images" "${options[@]}" -- "${patterns[@]}" || status=$?
+    --test_env=CAISSON_IMAGES="$images" --flaky_test_attempts="${CAISSON_TEST_ATTEMPTS:-1}" \
+    "${options[@]}" -- "${patterns[@]}" || status=$?
 
   testlogs=$(bazel_in "$config" info "${options[@]}" bazel-testlogs 2>/dev/null)
   # //pkg:name (cached) PASSED in 0.3s -> name, status, time
@@ -275,12 +278,14 @@ further_checks() {
     "${everything[@]}"
   shut_down clang
   check "unprivileged tests with ASan and UBSan" logged_bazel asan test --config=asan --keep_going \
+    --flaky_test_attempts="${CAISSON_TEST_ATTEMPTS:-1}" \
     --test_summary=short --test_tag_filters=-kernel,-exclusive,-slow,-fuzz,-noasan "${everything[@]}"
   shut_down asan
 
   mapfile -t targets < <(tagged tsan tsan)
   if ((${#targets[@]})); then
     check "threaded tests with TSan" logged_bazel tsan test --config=tsan --keep_going \
+      --flaky_test_attempts="${CAISSON_TEST_ATTEMPTS:-1}" \
       --test_summary=short --test_env=CAISSON_IMAGES="$images" "${targets[@]}"
     shut_down tsan
   fi

@@ -39,6 +39,7 @@ without_noise() {
     'WARNING: (Use --illegal-access|All illegal access)'
     '//[^ ]+ +(\(cached\) )?PASSED in' 'Executed [0-9]+ out of'
     'There were tests whose specified size'
+    '\[ RUN      \]|\[       OK \]|\[-{10}\]|\[={10}\]|\[  PASSED  \]' 'Running main\(\)'
   )
   local IFS='|'
   grep -v -E "^(${noise[*]})"
