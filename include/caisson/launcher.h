@@ -20,24 +20,16 @@
 #ifndef CAISSON_LAUNCHER_H_
 #define CAISSON_LAUNCHER_H_
 
-#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "caisson/id_range.h"
 #include "caisson/net_namespace.h"
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
-
-// One range of user or group ids: `count` ids from `inside` on are the host's
-// ids from `outside` on (user_namespaces(7)).
-struct IdRange {
-  uint32_t inside = 0;
-  uint32_t outside = 0;
-  uint32_t count = 0;
-};
 
 // Thread-safe: many threads may start processes at once. They share the one
 // helper, which clones one child after another and runs them side by side.
