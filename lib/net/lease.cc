@@ -14,9 +14,9 @@
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/net/file_lock.h"
 #include "lib/net/names.h"
 #include "lib/net/record.h"
+#include "lib/sys/file_lock.h"
 #include "lib/sys/open.h"
 
 namespace caisson {
@@ -115,10 +115,10 @@ absl::Status Lease::Release() {
 class LeaseStore::Guard final {
  public:
   explicit Guard(const NetworkDir* dir) : dir_(dir) {
-    status_ = LockExclusive(dir_->lock(), "lock");
+    status_ = sys::LockExclusive(dir_->lock(), "lock");
   }
   ~Guard() {
-    if (status_.ok()) Unlock(dir_->lock());
+    if (status_.ok()) sys::Unlock(dir_->lock());
   }
   Guard(const Guard&) = delete;
   Guard& operator=(const Guard&) = delete;
@@ -171,7 +171,7 @@ absl::StatusOr<std::optional<LeaseRecord>> LeaseStore::ReadIfStale(
     if (absl::IsNotFound(fd.status())) return std::optional<LeaseRecord>();
     return fd.status();
   }
-  ASSIGN_OR_RETURN(const bool live, IsLockedElsewhere(fd->borrow(), file));
+  ASSIGN_OR_RETURN(const bool live, sys::IsLockedElsewhere(fd->borrow(), file));
   if (live) return std::optional<LeaseRecord>();
   ASSIGN_OR_RETURN(const std::string text,
                    sys::ReadAll(fd->borrow(), Record::kMaxSize, file));
@@ -234,7 +234,7 @@ absl::StatusOr<bool> LeaseStore::TryCreate(const LeaseRecord& record,
   const int raw = created.file_.get();
   if (::fchmod(raw, 0600) != 0) return FileError(errno, "chmod", file);
   ASSIGN_OR_RETURN(const bool locked,
-                   TryLockExclusive(created.file_.borrow(), file));
+                   sys::TryLockExclusive(created.file_.borrow(), file));
   if (!locked) {
     return absl::InternalError(
         absl::StrCat("lease ", Quoted(file), " is locked by a stranger"));
@@ -336,7 +336,8 @@ absl::StatusOr<std::vector<LeaseRecord>> LeaseStore::List() {
       if (absl::IsNotFound(fd.status())) continue;
       return fd.status();
     }
-    ASSIGN_OR_RETURN(const bool locked, IsLockedElsewhere(fd->borrow(), file));
+    ASSIGN_OR_RETURN(const bool locked,
+                     sys::IsLockedElsewhere(fd->borrow(), file));
     if (!locked) continue;
     ASSIGN_OR_RETURN(const std::string text,
                      sys::ReadAll(fd->borrow(), Record::kMaxSize, file));

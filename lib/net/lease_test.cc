@@ -1,6 +1,5 @@
 #include "lib/net/lease.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -13,7 +12,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_matchers.h"
-#include "lib/net/file_lock.h"
 #include "lib/net/network_dir.h"
 
 namespace caisson {
@@ -245,24 +243,6 @@ TEST_F(LeaseTest, ConcurrentAllocationsDiffer) {
     for (const Lease& lease : own) addresses.insert(lease.address().value);
   }
   EXPECT_EQ(addresses.size(), size_t{kThreads * kEach});
-}
-
-TEST(FileLockTest, ExcludesDescriptorsNotProcesses) {
-  const std::string path = absl::StrCat(::testing::TempDir(), "/lock-test");
-  std::ofstream(path) << "";
-  const UniqueFd one(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  const UniqueFd two(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  ASSERT_OK(LockShared(one.borrow(), "one"));
-  ASSERT_OK(LockShared(two.borrow(), "two"));
-  EXPECT_TRUE(*IsLockedElsewhere(one.borrow(), "one"));
-  // A failed upgrade keeps the shared lock.
-  EXPECT_FALSE(*TryLockExclusive(one.borrow(), "one"));
-  EXPECT_TRUE(*IsLockedElsewhere(two.borrow(), "two"));
-  Unlock(two.borrow());
-  EXPECT_TRUE(*TryLockExclusive(one.borrow(), "one"));
-  EXPECT_FALSE(*IsLockedElsewhere(one.borrow(), "one"));
-  EXPECT_FALSE(*TryLockExclusive(two.borrow(), "two"));
-  std::filesystem::remove(path);
 }
 
 }  // namespace

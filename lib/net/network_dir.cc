@@ -21,9 +21,9 @@
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/net/file_lock.h"
 #include "lib/net/names.h"
 #include "lib/net/record.h"
+#include "lib/sys/file_lock.h"
 #include "lib/sys/open.h"
 
 namespace caisson {
@@ -222,8 +222,8 @@ absl::StatusOr<StateRoot> StateRoot::Open(const std::string& path,
   }
   ASSIGN_OR_RETURN(UniqueFd lock,
                    OpenFile(dir.borrow(), kRootLockFile, O_RDWR));
-  RETURN_IF_ERROR(
-      LockExclusive(lock.borrow(), absl::StrCat(path, "/", kRootLockFile)));
+  RETURN_IF_ERROR(sys::LockExclusive(lock.borrow(),
+                                     absl::StrCat(path, "/", kRootLockFile)));
   return StateRoot(std::move(dir), std::move(lock));
 }
 
@@ -296,17 +296,17 @@ absl::Status NetworkDir::WriteRecord(const NetworkRecord& record) {
 }
 
 absl::StatusOr<bool> NetworkDir::HasOtherUsers() const {
-  return IsLockedElsewhere(users_.borrow(), kUsersFile);
+  return sys::IsLockedElsewhere(users_.borrow(), kUsersFile);
 }
 
 absl::Status NetworkDir::Join() {
-  return LockShared(users_.borrow(), kUsersFile);
+  return sys::LockShared(users_.borrow(), kUsersFile);
 }
 
-void NetworkDir::Leave() { Unlock(users_.borrow()); }
+void NetworkDir::Leave() { sys::Unlock(users_.borrow()); }
 
 absl::StatusOr<bool> NetworkDir::BecomeOnlyUser() {
-  return TryLockExclusive(users_.borrow(), kUsersFile);
+  return sys::TryLockExclusive(users_.borrow(), kUsersFile);
 }
 
 absl::Status NetworkDir::Remove(const StateRoot& root) {
