@@ -87,6 +87,11 @@ struct ProcessSpec {
   // master.
   std::optional<TerminalSize> terminal;
 
+  // How long the start may take; then it is given up (DEADLINE_EXCEEDED) and
+  // nothing of the process remains. It takes milliseconds, unless the control
+  // group is frozen or the file system of `cwd` hangs.
+  absl::Duration start_timeout = absl::Seconds(30);
+
   // The file system. Required.
   RootFs* root = nullptr;
   // Null: a new namespace of every kind that Namespace has by default.

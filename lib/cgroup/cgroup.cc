@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "lib/base/deadline.h"
 #include "lib/base/status_macros.h"
-#include "lib/cgroup/deadline.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
 #include "lib/cgroup/owner.h"
@@ -55,11 +55,11 @@ absl::StatusOr<std::vector<pid_t>> Cgroup::Processes() const {
 }
 
 absl::Status Cgroup::Kill(absl::Duration timeout) const {
-  return group_->Kill(cgroup::Deadline(timeout));
+  return group_->Kill(Deadline(timeout));
 }
 
 absl::Status Cgroup::Destroy(absl::Duration timeout) {
-  return group_->Destroy(cgroup::Deadline(timeout));
+  return group_->Destroy(Deadline(timeout));
 }
 
 absl::StatusOr<CgroupParent> CgroupParent::Open(
@@ -73,7 +73,7 @@ absl::StatusOr<CgroupParent> CgroupParent::Open(
 absl::StatusOr<std::vector<std::string>> CgroupParent::Recover(
     const CgroupParentOptions& options, absl::Duration timeout) {
   return cgroup::Owner::Recover(options, cgroup::Filesystem(),
-                                cgroup::Deadline(timeout));
+                                Deadline(timeout));
 }
 
 CgroupParent::CgroupParent(std::shared_ptr<cgroup::Owner> owner)

@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/cgroup.h"
-#include "lib/cgroup/deadline.h"
+#include "lib/base/deadline.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/layout.h"
 #include "lib/cgroup/limits.h"

@@ -3,7 +3,7 @@
 #define CAISSON_LIB_CGROUP_KILL_H_
 
 #include "absl/status/status.h"
-#include "lib/cgroup/deadline.h"
+#include "lib/base/deadline.h"
 #include "lib/cgroup/filesystem.h"
 
 namespace caisson::cgroup {

@@ -15,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "caisson/cgroup.h"
-#include "lib/cgroup/deadline.h"
+#include "lib/base/deadline.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
 #include "lib/cgroup/layout.h"

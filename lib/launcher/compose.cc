@@ -122,34 +122,58 @@ std::vector<std::string> Environment(const ProcessSpec& spec,
 
 // ---- Steps, in the order in which they run ---------------------------------
 
-// Returns whether the process is in a v2 group of its own.
-absl::StatusOr<bool> AddCgroup(PlanBuilder& plan, const Cgroup* cgroup,
-                               NamespaceSource source) {
+// The control group's descriptors, in the plan.
+struct GroupSlots {
+  Slot v2_directory;
+  std::vector<Slot> join_files;
+};
+
+absl::StatusOr<GroupSlots> SendGroup(PlanBuilder& plan, const Cgroup* cgroup) {
+  GroupSlots slots;
+  if (cgroup == nullptr) return slots;
+  ASSIGN_OR_RETURN(CgroupEntry entry, cgroup->OpenEntry());
+  if (!entry.v2_directory.valid() && entry.join_files.empty()) {
+    return absl::FailedPreconditionError(
+        "ProcessSpec.cgroup was destroyed: the process would run without "
+        "limits");
+  }
+  if (entry.v2_directory.valid()) {
+    slots.v2_directory = plan.Send(std::move(entry.v2_directory));
+  }
+  for (UniqueFd& file : entry.join_files) {
+    slots.join_files.push_back(plan.Send(std::move(file)));
+  }
+  return slots;
+}
+
+// Clones the process that the plan is about: at once, or from a process that
+// has joined the user namespace and stays out of the control group.
+void AddClone(PlanBuilder& plan, uint64_t flags, BorrowedFd user,
+              Slot v2_directory) {
+  if (!user.valid()) {
+    plan.set_clone_flags(flags);
+    plan.set_cgroup(v2_directory);
+    return;
+  }
+  plan.Step("user namespace");
+  plan.Call(SYS_setns, {plan.Send(user), CLONE_NEWUSER},
+            "setns(user namespace)")
+      .Hint("the launcher needs CAP_SYS_ADMIN in it");
+  plan.Fork(flags, v2_directory, "clone3()");
+}
+
+void AddCgroup(PlanBuilder& plan, const GroupSlots& group,
+               NamespaceSource source) {
   plan.Step("cgroup");
-  bool own_cgroup2 = false;
-  if (cgroup != nullptr) {
-    ASSIGN_OR_RETURN(CgroupEntry entry, cgroup->OpenEntry());
-    if (!entry.v2_directory.valid() && entry.join_files.empty()) {
-      return absl::FailedPreconditionError(
-          "ProcessSpec.cgroup was destroyed: the process would run without "
-          "limits");
-    }
-    if (entry.v2_directory.valid()) {
-      plan.set_cgroup(plan.Send(std::move(entry.v2_directory)));
-      own_cgroup2 = true;
-    }
-    const Data zero = plan.String("0");
-    for (UniqueFd& file : entry.join_files) {
-      plan.Call(SYS_write, {plan.Send(std::move(file)), zero, 1},
-                "write(cgroup, \"0\")")
-          .Hint("the control group was removed, or its cpuset is empty");
-    }
+  const Data zero = plan.String("0");
+  for (const Slot file : group.join_files) {
+    plan.Call(SYS_write, {file, zero, 1}, "write(cgroup, \"0\")")
+        .Hint("the control group was removed, or its cpuset is empty");
   }
   if (source == NamespaceSource::kNew) {
     // After the move: the namespace's root is the group of this moment.
     plan.Call(SYS_unshare, {CLONE_NEWCGROUP}, "unshare(CLONE_NEWCGROUP)");
   }
-  return own_cgroup2;
 }
 
 void AddLoopback(PlanBuilder& plan) {
@@ -164,22 +188,22 @@ void AddLoopback(PlanBuilder& plan) {
             "ioctl(\"lo\", SIOCSIFFLAGS, IFF_UP)");
 }
 
-absl::Status AddNamespaces(PlanBuilder& plan, const Namespace& namespaces,
-                           const NetEndpoint* network) {
-  plan.Step("namespaces");
-  uint64_t flags = namespaces.clone_flags();
-  if (network != nullptr) {
-    if ((flags & CLONE_NEWNET) == 0) {
-      return absl::InvalidArgumentError(
-          "ProcessSpec.network brings a network namespace, but "
-          "NamespaceOptions.net is the host's");
-    }
-    flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
+absl::StatusOr<uint64_t> CloneFlags(const Namespace& namespaces,
+                                    const NetEndpoint* network) {
+  const uint64_t flags = namespaces.clone_flags();
+  if (network == nullptr) return flags;
+  if ((flags & CLONE_NEWNET) == 0) {
+    return absl::InvalidArgumentError(
+        "ProcessSpec.network brings a network namespace, but "
+        "NamespaceOptions.net is the host's");
   }
-  plan.set_clone_flags(flags);
-  const NamespaceOptions& options = namespaces.options();
+  return flags & ~static_cast<uint64_t>(CLONE_NEWNET);
+}
+
+void AddNamespaces(PlanBuilder& plan, const NamespaceOptions& options,
+                   uint64_t clone_flags, const NetEndpoint* network) {
+  plan.Step("namespaces");
   if (options.user.valid()) {
-    plan.set_user_namespace(plan.Send(options.user.borrow()));
     // From here on as the root of the user namespace: files that are made
     // below belong to it.
     plan.Call(SYS_setgroups, {0, 0}, "setgroups([])");
@@ -194,7 +218,7 @@ absl::Status AddNamespaces(PlanBuilder& plan, const Namespace& namespaces,
         .Hint(
             "with a user namespace, make the network namespace with "
             "Launcher::NewNetNamespace(user namespace)");
-  } else if ((flags & CLONE_NEWNET) != 0) {
+  } else if ((clone_flags & CLONE_NEWNET) != 0) {
     AddLoopback(plan);
   }
   if (!options.hostname.empty()) {
@@ -202,7 +226,6 @@ absl::Status AddNamespaces(PlanBuilder& plan, const Namespace& namespaces,
               {plan.String(options.hostname), options.hostname.size()},
               "sethostname()");
   }
-  return absl::OkStatus();
 }
 
 absl::Status CheckInherited(BorrowedFd fd, int number) {
@@ -388,9 +411,13 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
       spec.security != nullptr ? *spec.security : default_policy;
 
   Composition out;
-  ASSIGN_OR_RETURN(const bool own_cgroup2,
-                   AddCgroup(out.plan, spec.cgroup, options.cgroup));
-  RETURN_IF_ERROR(AddNamespaces(out.plan, *namespaces, spec.network));
+  ASSIGN_OR_RETURN(const uint64_t clone_flags,
+                   CloneFlags(*namespaces, spec.network));
+  ASSIGN_OR_RETURN(const GroupSlots group, SendGroup(out.plan, spec.cgroup));
+  const bool own_cgroup2 = group.v2_directory.valid();
+  AddClone(out.plan, clone_flags, options.user.borrow(), group.v2_directory);
+  AddCgroup(out.plan, group, options.cgroup);
+  AddNamespaces(out.plan, options, clone_flags, spec.network);
   const MountContext context = {
       .isolated_launcher = isolated,
       .user_namespace = options.user.valid(),

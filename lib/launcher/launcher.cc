@@ -125,9 +125,12 @@ absl::StatusOr<Process> Launcher::Start(const ProcessSpec& spec) {
   ASSIGN_OR_RETURN(
       launcher::Composition composition,
       launcher::Compose(spec, *default_policy, state_->session.isolated()));
-  bool ran = false;
-  auto started = state_->session.Run(composition.plan, &ran);
-  if (ran) spec.root->MarkAttached();
+  const Deadline deadline(spec.start_timeout);
+  ASSIGN_OR_RETURN(launcher::Running running,
+                   state_->session.Begin(composition.plan, deadline));
+  spec.root->MarkAttached();
+  auto started =
+      state_->session.Finish(composition.plan, std::move(running), deadline);
   if (!started.ok()) {
     const auto detail = GetErrorDetail(started.status());
     if (!detail.has_value() || detail->step != kExecStep) {
@@ -173,10 +176,13 @@ absl::StatusOr<UniqueFd> Launcher::NewUserNamespace(IdRange ids) {
 absl::StatusOr<NetNamespace> Launcher::NewNetNamespace(
     BorrowedFd user_namespace) {
   ASSIGN_OR_RETURN(NamespacePlan maker, NamespacePlan::Create());
-  maker.plan().set_clone_flags(CLONE_NEWNET);
+  PlanBuilder& plan = maker.plan();
   if (user_namespace.valid()) {
-    maker.plan().set_user_namespace(maker.plan().Send(user_namespace));
+    plan.Call(SYS_setns, {plan.Send(user_namespace), CLONE_NEWUSER},
+              "setns(user namespace)")
+        .Hint("the launcher needs CAP_SYS_ADMIN in it");
   }
+  plan.Call(SYS_unshare, {CLONE_NEWNET}, "unshare(CLONE_NEWNET)");
   maker.Open("net");
   maker.OpenRouteSocket();
   ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, maker.Run(state_->session));

@@ -9,16 +9,24 @@
 
 namespace caisson::launcher {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
 // The launcher finds its end of the control socket here.
 inline constexpr int kControlFd = 3;
 
-// Host to launcher. A start carries these descriptors: the launcher's end of
-// the process's channel, the plan's memfd, then those that the plan names.
+enum RequestKind : uint32_t {
+  // Carries these descriptors: the launcher's end of the process's channel, the
+  // plan's memfd, then those that the plan names.
+  kStart = 0,
+  // Ends a start that the host gave up, whatever became of it meanwhile.
+  kAbandon = 1,
+};
+
+// Host to launcher.
 struct Request {
   uint32_t version;
-  uint32_t reserved;
+  uint32_t kind;    // RequestKind
+  uint64_t serial;  // kAbandon: that of kStarted
 };
 inline constexpr int kChannelFd = 0;  // first: it survives a truncation
 inline constexpr int kPlanFd = 1;
@@ -30,6 +38,9 @@ enum MessageKind : uint32_t {
   kStarted = 2,
   kRejected = 3,  // on the channel: no child exists
   kExited = 4,    // on the channel: the child was reaped
+  // On the channel, with its pidfd: another process took the child's place
+  // (plan::kFork) before it runs.
+  kForked = 5,
 };
 
 // Why a start was rejected, beside the plan::Reject reasons.
@@ -40,7 +51,6 @@ enum RejectStage : uint32_t {
   kStageFull = 4,     // kMaxChildren run already
   kStageClone = 5,    // clone3() failed
   kStageIdMap = 6,    // /proc/PID/{setgroups,uid_map,gid_map}
-  kStageUser = 7,     // setns() into the user namespace
 };
 
 // Processes that one launcher looks after at a time.
@@ -57,8 +67,9 @@ struct Message {
   // kHello
   uint32_t features;
   int32_t isolation_error;  // errno that kept kIsolatedMounts away
-  // kStarted, kExited, kHello
-  int32_t pid;  // as the launcher's pid namespace numbers it
+  // kStarted, kExited, kForked, kHello
+  int32_t pid;      // as the launcher's pid namespace numbers it
+  uint64_t serial;  // kStarted: of this start
   // kRejected
   uint32_t stage;     // RejectStage
   uint32_t reason;    // plan::Reject

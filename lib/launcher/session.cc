@@ -16,8 +16,10 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/launcher/stub_image.h"
@@ -70,8 +72,8 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSocketPair() {
   return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
 }
 
-absl::Status SendRequest(BorrowedFd control, const std::vector<int>& fds) {
-  Request request = {.version = kProtocolVersion};
+absl::Status SendStart(BorrowedFd control, const std::vector<int>& fds) {
+  Request request = {.version = kProtocolVersion, .kind = kStart};
   iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
   std::string buffer(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
   msghdr message = {};
@@ -109,13 +111,42 @@ absl::Status SendRequest(BorrowedFd control, const std::vector<int>& fds) {
                    : ""});
 }
 
-// Blocks until the other end is closed everywhere.
-void WaitForEndOfFile(BorrowedFd pipe) {
-  char byte;
-  ssize_t size;
-  do {
-    size = ::read(pipe.get(), &byte, 1);
-  } while (size > 0 || (size < 0 && errno == EINTR));
+absl::Status TimedOut(const Deadline& deadline) {
+  return absl::DeadlineExceededError(absl::StrCat(
+      "the start took longer than ", absl::FormatDuration(deadline.timeout()),
+      " and was given up; a frozen control group, or a file system that hangs, "
+      "does this"));
+}
+
+// Waits until one of `polls` is ready.
+absl::Status Poll(absl::Span<pollfd> polls, const Deadline& deadline) {
+  for (;;) {
+    const int ready = deadline.Poll(polls);
+    if (ready > 0) return absl::OkStatus();
+    if (ready == 0 && deadline.expired()) return TimedOut(deadline);
+    if (ready < 0 && errno != EINTR) {
+      return ErrnoError(errno, "ppoll(launcher)", {.step = "launcher"});
+    }
+  }
+}
+
+// Waits until the other end is closed everywhere.
+absl::Status AwaitEndOfFile(BorrowedFd pipe, const Deadline& deadline) {
+  for (;;) {
+    pollfd poll = {.fd = pipe.get(), .events = POLLIN, .revents = 0};
+    RETURN_IF_ERROR(Poll(absl::MakeSpan(&poll, 1), deadline));
+    char byte;
+    if (::read(pipe.get(), &byte, 1) == 0) return absl::OkStatus();
+  }
+}
+
+absl::StatusOr<plan::Result> ReadResult(BorrowedFd plan) {
+  plan::Result result;
+  if (::pread(plan.get(), &result, sizeof(result),
+              offsetof(plan::Header, result)) != sizeof(result)) {
+    return ErrnoError(errno, "pread(plan)", {.step = "launcher"});
+  }
+  return result;
 }
 
 absl::string_view RejectText(uint32_t reason) {
@@ -194,10 +225,6 @@ absl::Status RejectError(const Message& message) {
       return absl::ResourceExhaustedError(
           absl::StrCat("this launcher runs ", kMaxChildren,
                        " processes already; create another one"));
-    case kStageUser:
-      return ErrnoError(message.error, "setns(user namespace)",
-                        {.step = "namespaces",
-                         .hint = "the launcher needs CAP_SYS_ADMIN in it"});
     case kStageIdMap: {
       constexpr const char* kFiles[] = {"setgroups", "uid_map", "gid_map"};
       return ErrnoError(
@@ -239,18 +266,20 @@ absl::Status OperationError(const plan::PlanBuilder& plan,
     return absl::InternalError("the launcher reported an impossible failure");
   }
   const plan::Explanation& explanation = plan.explanation(result.op);
+  const bool clone = absl::StartsWith(explanation.call, "clone3(");
   return ErrnoError(result.error, explanation.call,
                     {.step = plan.step_of(result.op),
                      .path = explanation.path,
-                     .hint = explanation.hint});
+                     .hint = clone ? CloneHint(result.error)
+                                   : absl::string_view(explanation.hint)});
 }
 
 // Why a child ended before its plan did.
 absl::Status KilledDuringSetup(const plan::PlanBuilder& plan,
-                               const plan::Result& result, BorrowedFd channel) {
+                               const plan::Result& result,
+                               const absl::StatusOr<Message>& exited) {
   const absl::string_view step =
       result.op < plan.op_count() ? plan.step_of(result.op) : "clone";
-  const auto exited = ReceiveMessage(channel, nullptr, 0);
   if (!exited.ok()) return Dead(absl::StrCat("start, step ", step));
   const int status = exited->wait_status;
   return absl::AbortedError(absl::StrCat(
@@ -338,60 +367,132 @@ absl::StatusOr<Session> Session::Create() {
   return Session(std::move(sockets.first), std::move(pidfd[0]), *hello);
 }
 
-absl::StatusOr<Message> Session::ReceiveAnswer(
-    BorrowedFd channel, std::vector<UniqueFd>* fds) const {
+absl::StatusOr<Message> Session::ReceiveAnswer(BorrowedFd channel,
+                                               std::vector<UniqueFd>* fds,
+                                               Deadline deadline) const {
   pollfd polls[] = {{channel.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}};
-  while (::poll(polls, 2, -1) < 0) {
-    if (errno != EINTR) {
-      return ErrnoError(errno, "poll(launcher)", {.step = "launcher"});
-    }
-  }
+  RETURN_IF_ERROR(Poll(polls, deadline));
   if (polls[0].revents == 0) return Dead("start");
   return ReceiveMessage(channel, fds, MSG_DONTWAIT);
 }
 
-absl::StatusOr<Started> Session::Run(const plan::PlanBuilder& plan,
-                                     bool* ran) const {
-  if (ran != nullptr) *ran = false;
+void Session::Abandon(const Running& running) const {
+  const Request request = {
+      .version = kProtocolVersion, .kind = kAbandon, .serial = running.serial};
+  // A launcher that is dead has taken the process along.
+  while (::send(control_.get(), &request, sizeof(request), MSG_NOSIGNAL) < 0 &&
+         errno == EINTR) {
+  }
+}
+
+absl::StatusOr<Running> Session::Begin(const plan::PlanBuilder& plan,
+                                       Deadline deadline) const {
   ASSIGN_OR_RETURN(const std::string block, plan.Serialize());
-  ASSIGN_OR_RETURN(UniqueFd memfd,
-                   MakeMemfd("caisson-plan", kMfdNoexecSeal,
-                             F_SEAL_SHRINK | F_SEAL_GROW, block));
+  Running running;
+  ASSIGN_OR_RETURN(running.plan, MakeMemfd("caisson-plan", kMfdNoexecSeal,
+                                           F_SEAL_SHRINK | F_SEAL_GROW, block));
   ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
-  std::vector<int> fds = {channel.second.get(), memfd.get()};
+  std::vector<int> fds = {channel.second.get(), running.plan.get()};
   for (const BorrowedFd fd : plan.fds()) fds.push_back(fd.get());
-  RETURN_IF_ERROR(SendRequest(control_.borrow(), fds));
+  RETURN_IF_ERROR(SendStart(control_.borrow(), fds));
   channel.second.reset();
 
   std::vector<UniqueFd> received;
   ASSIGN_OR_RETURN(const Message answer,
-                   ReceiveAnswer(channel.first.borrow(), &received));
+                   ReceiveAnswer(channel.first.borrow(), &received, deadline));
   if (answer.kind == kRejected) return RejectError(answer);
-  if (ran != nullptr) *ran = true;
+  running.serial = answer.serial;
   if (answer.kind != kStarted || received.size() != 2) {
+    Abandon(running);
     return absl::ResourceExhaustedError(
         "recvmsg(launcher): descriptors got lost; the process has reached "
         "RLIMIT_NOFILE");
   }
-  Started started;
-  started.pidfd = std::move(received[0]);
-  // The child's exec or its death closes the pipe.
-  WaitForEndOfFile(received[1].borrow());
-  plan::Result result;
-  if (::pread(memfd.get(), &result, sizeof(result),
-              offsetof(plan::Header, result)) != sizeof(result)) {
-    const absl::Status status =
-        ErrnoError(errno, "pread(plan)", {.step = "launcher"});
-    sys::SendSignal(started.pidfd.borrow(), SIGKILL).IgnoreError();
-    return status;
+  running.pidfd = std::move(received[0]);
+  running.status = std::move(received[1]);
+  running.channel = std::move(channel.first);
+  return running;
+}
+
+absl::Status Session::FollowFork(Running& running, Deadline deadline) const {
+  std::vector<UniqueFd> pidfd;
+  ASSIGN_OR_RETURN(const Message message,
+                   ReceiveAnswer(running.channel.borrow(), &pidfd, deadline));
+  if (message.kind != kForked || pidfd.size() != 1) {
+    return absl::ResourceExhaustedError(
+        "recvmsg(launcher): the pidfd got lost; the process or the launcher "
+        "has reached RLIMIT_NOFILE");
   }
+  running.pidfd = std::move(pidfd[0]);
+  return absl::OkStatus();
+}
+
+absl::Status Session::ReachAwait(const plan::PlanBuilder& plan,
+                                 Running& running, BorrowedFd socket,
+                                 Deadline deadline) const {
+  pollfd polls[] = {{socket.get(), POLLIN, 0},
+                    {running.status.get(), POLLIN, 0}};
+  absl::Status status = Poll(polls, deadline);
+  if (status.ok()) {
+    char byte;
+    if (::recv(socket.get(), &byte, 1, MSG_DONTWAIT) == 1) {
+      return absl::OkStatus();
+    }
+    // The plan is over before it came that far.
+    Started ignored;
+    status = FinishOrFail(plan, running, deadline, ignored);
+    if (status.ok()) {
+      status = absl::InternalError("the plan did not wait for its host");
+    }
+  }
+  Abandon(running);
+  return status;
+}
+
+absl::Status Session::FinishOrFail(const plan::PlanBuilder& plan,
+                                   Running& running, Deadline deadline,
+                                   Started& started) const {
+  RETURN_IF_ERROR(AwaitEndOfFile(running.status.borrow(), deadline));
+  ASSIGN_OR_RETURN(const plan::Result result,
+                   ReadResult(running.plan.borrow()));
   if (result.state == plan::kFailed) return OperationError(plan, result);
   if (result.state != plan::kExecuting && result.state != plan::kDone) {
-    return KilledDuringSetup(plan, result, channel.first.borrow());
+    auto message = ReceiveAnswer(running.channel.borrow(), nullptr, deadline);
+    if (message.ok() && message->kind == kForked) {
+      message = ReceiveAnswer(running.channel.borrow(), nullptr, deadline);
+    }
+    return KilledDuringSetup(plan, result, message);
   }
-  started.channel = std::move(channel.first);
   started.latencies = Latencies(plan, result);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Started> Session::Finish(const plan::PlanBuilder& plan,
+                                        Running running,
+                                        Deadline deadline) const {
+  Started started;
+  absl::Status status = FinishOrFail(plan, running, deadline, started);
+  if (status.ok() && plan.forks()) status = FollowFork(running, deadline);
+  if (!status.ok()) {
+    Abandon(running);
+    return status;
+  }
+  started.pidfd = std::move(running.pidfd);
+  started.channel = std::move(running.channel);
+  if (plan.has_init()) started.plan = std::move(running.plan);
   return started;
+}
+
+absl::StatusOr<Started> Session::Run(const plan::PlanBuilder& plan) const {
+  const Deadline deadline(kStartTimeout);
+  ASSIGN_OR_RETURN(Running running, Begin(plan, deadline));
+  return Finish(plan, std::move(running), deadline);
+}
+
+std::optional<int> InitStatus(BorrowedFd plan) {
+  const auto result = ReadResult(plan);
+  if (!result.ok() || result->init_ended == 0) return std::nullopt;
+  return result->init_status;
 }
 
 absl::Status Session::Close(bool wait) const {

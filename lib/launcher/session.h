@@ -4,22 +4,40 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
+#include "lib/base/deadline.h"
 #include "lib/launcher/protocol.h"
 #include "lib/plan/builder.h"
 
 namespace caisson::launcher {
 
+// How long a start may take: only a frozen or exhausted control group or a file
+// system that hangs takes longer than milliseconds.
+inline constexpr absl::Duration kStartTimeout = absl::Seconds(30);
+
 // What a plan became.
 struct Started {
   UniqueFd pidfd;
   UniqueFd channel;  // carries one kExited message, then end of file
+  UniqueFd plan;     // only with an init: see InitStatus()
   std::vector<StepLatency> latencies;
+};
+
+// A process that executes its plan.
+struct Running {
+  uint64_t serial = 0;
+  UniqueFd pidfd;
+  UniqueFd channel;
+  UniqueFd status;  // a pipe that ends with the plan
+  UniqueFd plan;
 };
 
 // Thread-safe: a request is one message, its answers have a channel of their
@@ -33,10 +51,19 @@ class Session final {
 
   // Sends `plan` and waits until its last operation: an exec that succeeded, or
   // an exit. The error of a plan that failed names the operation as the builder
-  // explained it. `*ran`, if given, says whether a child existed, so that what
-  // the plan refers to may be used up.
-  absl::StatusOr<Started> Run(const plan::PlanBuilder& plan,
-                              bool* ran = nullptr) const;
+  // explained it; nothing of the process is left then.
+  absl::StatusOr<Started> Run(const plan::PlanBuilder& plan) const;
+
+  // The same in parts, for plans that wait for the host on their way. A process
+  // was cloned: what the plan refers to may be used up.
+  absl::StatusOr<Running> Begin(const plan::PlanBuilder& plan,
+                                Deadline deadline) const;
+  // Waits until the plan waits for a byte over the other end of `socket`.
+  absl::Status ReachAwait(const plan::PlanBuilder& plan, Running& running,
+                          BorrowedFd socket, Deadline deadline) const;
+  // Waits for the end of the plan.
+  absl::StatusOr<Started> Finish(const plan::PlanBuilder& plan, Running running,
+                                 Deadline deadline) const;
 
   bool isolated() const { return (hello_.features & kIsolatedMounts) != 0; }
   BorrowedFd pidfd() const { return pidfd_.borrow(); }
@@ -48,16 +75,27 @@ class Session final {
  private:
   Session(UniqueFd control, UniqueFd pidfd, const Message& hello);
 
-  // The launcher's first answer to a start. A launcher that is dead is noticed
-  // even if a forked copy of the host keeps the channel open.
+  // The next message about a start. A launcher that is dead is noticed even if
+  // a forked copy of the host keeps the channel open.
   absl::StatusOr<Message> ReceiveAnswer(BorrowedFd channel,
-                                        std::vector<UniqueFd>* fds) const;
+                                        std::vector<UniqueFd>* fds,
+                                        Deadline deadline) const;
+  // Takes the pidfd of the process that took the first one's place.
+  absl::Status FollowFork(Running& running, Deadline deadline) const;
+  // Kills a process whose start is given up.
+  void Abandon(const Running& running) const;
+  absl::Status FinishOrFail(const plan::PlanBuilder& plan, Running& running,
+                            Deadline deadline, Started& started) const;
 
   UniqueFd control_;
   UniqueFd pidfd_;
   Message hello_;
   pid_t creator_;
 };
+
+// How the child of a plan's init ended, as wait4(2) reports it; nullopt if it
+// was still running when the init was killed.
+std::optional<int> InitStatus(BorrowedFd plan);
 
 // Receives one message and the descriptors with it, at most two. `flags` as
 // recvmsg(2). UNAVAILABLE at the end of the stream; the errno error otherwise.

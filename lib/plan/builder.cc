@@ -142,6 +142,22 @@ PlanBuilder::OpRef PlanBuilder::Exec(long number,
 
 void PlanBuilder::Exit() { Append(kExit, 0, {}, "exit(0)"); }
 
+PlanBuilder::OpRef PlanBuilder::Fork(uint64_t flags, Slot cgroup,
+                                     absl::string_view call) {
+  forks_ = true;
+  if (!cgroup.valid()) return Append(kFork, 0, {flags}, call);
+  return Append(kFork, 0, {flags, cgroup}, call);
+}
+
+PlanBuilder::OpRef PlanBuilder::Init(Data filter) {
+  has_init_ = true;
+  return Append(kInit, 0, {filter}, "clone3(init)");
+}
+
+void PlanBuilder::Await(Slot socket) {
+  Append(kAwait, 0, {socket}, "read(host)");
+}
+
 void PlanBuilder::set_id_maps(std::string uid_map, std::string gid_map,
                               bool deny_setgroups) {
   uid_map_ = std::move(uid_map);
@@ -201,8 +217,6 @@ absl::StatusOr<std::string> PlanBuilder::Serialize() const {
   header.fd_count = static_cast<uint32_t>(fds_.size());
   header.cgroup_slot =
       cgroup_.valid() ? block_slot[static_cast<size_t>(cgroup_.index())] : -1;
-  header.user_slot =
-      user_.valid() ? block_slot[static_cast<size_t>(user_.index())] : -1;
   header.deny_setgroups = deny_setgroups_ ? 1 : 0;
   header.clone_flags = clone_flags_;
   header.uid_map = {static_cast<uint32_t>(uid_offset),

@@ -145,15 +145,20 @@ class PlanBuilder final {
              absl::string_view call, bool try_next);
   // Ends the child: for plans that make namespaces and send them back.
   void Exit();
+  // The rest of the plan runs in a new process with these CLONE_NEW* flags; see
+  // kFork. `cgroup` may be invalid.
+  OpRef Fork(uint64_t flags, Slot cgroup, absl::string_view call);
+  // The rest runs in a child of a minimal init; see kInit. `filter` is a
+  // sock_fprog.
+  OpRef Init(Data filter);
+  // Waits for a byte from the host over `socket`; see kAwait.
+  void Await(Slot socket);
 
   // Clone flags, CLONE_NEW* without CLONE_NEWCGROUP.
   void set_clone_flags(uint64_t flags) { clone_flags_ = flags; }
   uint64_t clone_flags() const { return clone_flags_; }
   // The v2 control group that the child is born in (CLONE_INTO_CGROUP).
   void set_cgroup(Slot slot) { cgroup_ = slot; }
-  // The user namespace that the child is born in; its other new namespaces
-  // belong to it.
-  void set_user_namespace(Slot slot) { user_ = slot; }
   // Text for /proc/PID/uid_map and gid_map, written by the launcher before the
   // first operation.
   void set_id_maps(std::string uid_map, std::string gid_map,
@@ -166,6 +171,9 @@ class PlanBuilder final {
   const std::vector<BorrowedFd>& fds() const { return fds_; }
   const std::vector<std::string>& steps() const { return steps_; }
   size_t op_count() const { return ops_.size(); }
+  // Whether the process at the end is another one than at the start.
+  bool forks() const { return forks_; }
+  bool has_init() const { return has_init_; }
   // The step and explanation of operation `index`.
   const Explanation& explanation(size_t index) const;
   absl::string_view step_of(size_t index) const;
@@ -186,10 +194,11 @@ class PlanBuilder final {
   std::vector<int> slot_fd_;  // index into fds_, or -1 for a result slot
   uint64_t clone_flags_ = 0;
   Slot cgroup_;
-  Slot user_;
   std::string uid_map_;
   std::string gid_map_;
   bool deny_setgroups_ = false;
+  bool forks_ = false;
+  bool has_init_ = false;
 };
 
 }  // namespace caisson::plan

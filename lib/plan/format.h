@@ -13,7 +13,7 @@
 namespace caisson::plan {
 
 inline constexpr uint32_t kMagic = 0x4e4c5043;  // "CPLN"
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 
 inline constexpr uint32_t kMaxSize = 8u << 20;
 inline constexpr uint32_t kMaxOps = 4096;
@@ -46,6 +46,19 @@ enum OpKind : uint16_t {
   kExec = 4,
   // Ends the child with status 0: a plan that only makes namespaces.
   kExit = 5,
+  // Clones the process that runs the rest of the plan, as the launcher's child
+  // in this one's place, with the CLONE_NEW* flags args[0], in the v2 control
+  // group of slot args[1] unless that is immediate. This process then ends. It
+  // is how a plan gets into a pid namespace that it joined, and how a process
+  // can give up its privileges before anything inside can see it.
+  kFork = 6,
+  // Clones the process that runs the rest of the plan and stays as its parent,
+  // PID 1: it forwards signals, collects what ends and ends as its child did.
+  // args[0] is the sock_fprog that confines it (kData), or immediate.
+  kInit = 7,
+  // Sends a byte over the socket in slot args[0] and waits for one; ends when
+  // the other end is closed.
+  kAwait = 8,
 };
 
 enum OpFlags : uint8_t {
@@ -92,6 +105,9 @@ struct Result {
   uint32_t op;     // index of the current or failed operation
   int32_t error;   // errno of the failed operation
   uint32_t steps;  // number of steps entered
+  // By kInit: how its child ended, as wait4(2) reports it.
+  uint32_t init_ended;
+  int32_t init_status;
   // CLOCK_MONOTONIC in ns: [0] when the launcher took the request, [1] when the
   // child began, [2 + i] when step i ended.
   uint64_t time[2 + kMaxSteps];
@@ -109,11 +125,9 @@ struct Header {
   uint32_t slot_count;   // slots [0, fd_count) are the descriptors received
   uint32_t fd_count;
   int32_t cgroup_slot;  // directory of a v2 group for CLONE_INTO_CGROUP; or -1
-  int32_t user_slot;    // user namespace to be born in; or -1
   uint32_t deny_setgroups;  // write "deny" before the gid map
-  uint32_t reserved;
-  uint64_t clone_flags;  // CLONE_NEW*; nothing else is allowed
-  Range uid_map;         // text for /proc/PID/uid_map; size 0: none
+  uint64_t clone_flags;     // CLONE_NEW*; nothing else is allowed
+  Range uid_map;            // text for /proc/PID/uid_map; size 0: none
   Range gid_map;
   Result result;
 };

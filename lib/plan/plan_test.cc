@@ -124,7 +124,24 @@ INSTANTIATE_TEST_SUITE_P(
                    kBadOpSlot},
         Corruption{"cgroup_slot", [](Block& b) { b.header().cgroup_slot = 1; },
                    kBadOpSlot},
-        Corruption{"user_slot", [](Block& b) { b.header().user_slot = -2; },
+        Corruption{"fork_flags",
+                   [](Block& b) {
+                     b.op(0).kind = kFork;
+                     b.op(0).arg_kind[0] = kImmediate;
+                     b.op(0).args[0] = 0x100;
+                   },
+                   kBadCloneFlags},
+        Corruption{"fork_cgroup",
+                   [](Block& b) {
+                     b.op(0).kind = kFork;
+                     b.op(0).arg_kind[0] = kImmediate;
+                     b.op(0).args[0] = 0;
+                     b.op(0).arg_kind[1] = kData;
+                   },
+                   kBadOpArg},
+        Corruption{"init_filter", [](Block& b) { b.op(0).kind = kInit; },
+                   kBadOpArg},
+        Corruption{"await_socket", [](Block& b) { b.op(4).kind = kAwait; },
                    kBadOpSlot},
         Corruption{"clone_flags",
                    [](Block& b) { b.header().clone_flags = 0x100; },

@@ -30,9 +30,37 @@ bool RangeFits(const Range& range, const Header& header) {
           uint64_t{range.offset} + range.size <= header.size);
 }
 
+bool IsImmediate(const Op& op, int argument) {
+  return op.arg_kind[argument] == kImmediate;
+}
+
+// What the interpreter relies on beside the ranges of slots and offsets.
+Reject CheckArguments(const Header& header, const Op& op) {
+  switch (op.kind) {
+    case kStoreSlot: {
+      const bool aligned = op.args[0] % 4 == 0;
+      const bool inside = op.args[0] >= header.data_offset &&
+                          op.args[0] < header.size &&
+                          header.size - op.args[0] >= 4;
+      if (!aligned || !inside) return kBadOpArg;
+      return op.args[1] < header.slot_count ? kAccepted : kBadOpSlot;
+    }
+    case kFork:
+      if (!IsImmediate(op, 0)) return kBadOpArg;
+      if ((op.args[0] & ~kAllowedCloneFlags) != 0) return kBadCloneFlags;
+      return op.arg_kind[1] != kData ? kAccepted : kBadOpArg;
+    case kInit:
+      return op.arg_kind[0] != kSlot ? kAccepted : kBadOpArg;
+    case kAwait:
+      return op.arg_kind[0] == kSlot ? kAccepted : kBadOpSlot;
+    default:
+      return kAccepted;
+  }
+}
+
 Reject CheckOp(const Header& header, const Op& op, uint32_t index,
                uint32_t previous_step) {
-  if (op.kind > kExit || op.reserved != 0 || (op.flags & ~kTryNext) != 0) {
+  if (op.kind > kAwait || op.reserved != 0 || (op.flags & ~kTryNext) != 0) {
     return kBadOpKind;
   }
   if (op.step >= kMaxSteps || op.step < previous_step) return kBadOpStep;
@@ -55,15 +83,7 @@ Reject CheckOp(const Header& header, const Op& op, uint32_t index,
         return kBadOpArg;
     }
   }
-  if (op.kind == kStoreSlot) {
-    const bool aligned = op.args[0] % 4 == 0;
-    const bool inside = op.args[0] >= header.data_offset &&
-                        op.args[0] < header.size &&
-                        header.size - op.args[0] >= 4;
-    if (!aligned || !inside) return kBadOpArg;
-    if (op.args[1] >= header.slot_count) return kBadOpSlot;
-  }
-  return kAccepted;
+  return CheckArguments(header, op);
 }
 
 }  // namespace
@@ -94,9 +114,7 @@ Reject Validate(const void* base, uint64_t mapped_size, uint32_t fd_count,
   if (header.fd_count != fd_count || header.fd_count > kMaxFds ||
       header.slot_count > kMaxSlots || header.slot_count < header.fd_count ||
       header.cgroup_slot < -1 ||
-      header.cgroup_slot >= static_cast<int64_t>(header.fd_count) ||
-      header.user_slot < -1 ||
-      header.user_slot >= static_cast<int64_t>(header.fd_count)) {
+      header.cgroup_slot >= static_cast<int64_t>(header.fd_count)) {
     return kBadOpSlot;
   }
   if ((header.clone_flags & ~kAllowedCloneFlags) != 0) return kBadCloneFlags;

@@ -44,18 +44,23 @@ constexpr size_t kMaxOutput = 1 << 20;
 
 void AddNamespaces(PlanBuilder& plan, const ScriptOptions& options) {
   plan.Step("namespaces");
-  plan.set_clone_flags(CLONE_NEWNS | CLONE_NEWUTS |
-                       (options.new_pid_namespace ? CLONE_NEWPID : 0) |
-                       (options.new_ipc_namespace ? CLONE_NEWIPC : 0) |
-                       (options.new_net_namespace ? CLONE_NEWNET : 0));
+  const uint64_t flags = CLONE_NEWNS | CLONE_NEWUTS |
+                         (options.new_pid_namespace ? CLONE_NEWPID : 0) |
+                         (options.new_ipc_namespace ? CLONE_NEWIPC : 0) |
+                         (options.new_net_namespace ? CLONE_NEWNET : 0);
+  if (options.user_namespace.valid()) {
+    plan.Call(SYS_setns, {plan.Send(options.user_namespace), CLONE_NEWUSER},
+              "setns(user namespace)");
+    plan.Fork(flags, Slot(), "clone3()");
+    plan.Call(SYS_setgroups, {0, 0}, "setgroups([])");
+    plan.Call(SYS_setresgid, {0, 0, 0}, "setresgid(0)");
+    plan.Call(SYS_setresuid, {0, 0, 0}, "setresuid(0)");
+  } else {
+    plan.set_clone_flags(flags);
+  }
   if (options.own_cgroup2) {
     plan.Call(SYS_unshare, {CLONE_NEWCGROUP}, "unshare(CLONE_NEWCGROUP)");
   }
-  if (!options.user_namespace.valid()) return;
-  plan.set_user_namespace(plan.Send(options.user_namespace));
-  plan.Call(SYS_setgroups, {0, 0}, "setgroups([])");
-  plan.Call(SYS_setresgid, {0, 0, 0}, "setresgid(0)");
-  plan.Call(SYS_setresuid, {0, 0, 0}, "setresuid(0)");
 }
 
 }  // namespace

@@ -6,13 +6,17 @@
 #include <asm/resource.h>
 #include <asm/signal.h>
 #include <linux/prctl.h>
+#include <linux/sched.h>
 #include <linux/time_types.h>
+
+#include "lib/launcher/stub/init.h"
 
 namespace caisson::launcher {
 namespace {
 
 constexpr int kClockMonotonic = 1;
 constexpr int kSigSetMask = 2;
+constexpr int kMsgNoSignal = 0x4000;
 constexpr int kExitFailed = 127;
 
 class Interpreter {
@@ -47,12 +51,20 @@ class Interpreter {
     Call(__NR_rt_sigprocmask, kSigSetMask, &no_signals, 0L, sizeof(no_signals));
     Call(__NR_prlimit64, 0, RLIMIT_NOFILE, &child_.nofile, 0L);
     Call(__NR_umask, 0);
+    if (!Forks()) Call(__NR_close, kAdoptFd);
     if (child_.id_map_fd < 0) return;
     Call(__NR_close, child_.id_map_write_fd);
     char byte;
     // The launcher reports why it wrote nothing.
     if (Call(__NR_read, child_.id_map_fd, &byte, 1) != 1) Exit(kExitFailed);
     Call(__NR_close, child_.id_map_fd);
+  }
+
+  bool Forks() const {
+    for (uint32_t i = 0; i < child_.plan->op_count; ++i) {
+      if (ops_[i].kind == plan::kFork) return true;
+    }
+    return false;
   }
 
   void EnterStep(uint8_t step) {
@@ -77,6 +89,12 @@ class Interpreter {
         return CloseDescriptors();
       case plan::kExec:
         return Exec(op);
+      case plan::kFork:
+        return Fork(op);
+      case plan::kInit:
+        return Init(op);
+      case plan::kAwait:
+        return Await(op);
       default:
         result_.time[1 + result_.steps] = Now();
         result_.state = plan::kDone;
@@ -150,6 +168,70 @@ class Interpreter {
     if (error == EACCES) denied_ = true;
     if (elsewhere && (op.flags & plan::kTryNext) != 0) return 0;
     return denied_ && elsewhere ? EACCES : error;
+  }
+
+  // The successor goes on once the launcher is sure to learn of it, and ends if
+  // this process is killed before that.
+  long Fork(const plan::Op& op) {
+    int go[2];
+    long result = Call(__NR_pipe2, go, O_CLOEXEC);
+    if (result < 0) return -result;
+    clone_args args = {};
+    args.flags = op.args[0] | CLONE_PARENT;
+    if (op.arg_kind[1] == plan::kSlot) {
+      args.flags |= CLONE_INTO_CGROUP;
+      args.cgroup = static_cast<uint64_t>(child_.slots[op.args[1]]);
+    }
+    result = Call(__NR_clone3, &args, sizeof(args));
+    if (result == 0) {
+      Call(__NR_close, kAdoptFd);
+      Call(__NR_close, go[1]);
+      char byte;
+      if (Call(__NR_read, go[0], &byte, 1) != 1) Exit(kExitFailed);
+      Call(__NR_close, go[0]);
+      return 0;
+    }
+    if (result < 0) {
+      Call(__NR_close, go[0]);
+      Call(__NR_close, go[1]);
+      return -result;
+    }
+    const Adoption adoption = {static_cast<int>(Call(__NR_getpid)),
+                               static_cast<int>(result)};
+    if (Call(__NR_write, kAdoptFd, &adoption, sizeof(adoption)) ==
+        sizeof(adoption)) {
+      Call(__NR_write, go[1], "", 1);
+    }
+    Exit(0);
+  }
+
+  long Init(const plan::Op& op) {
+    // Blocked before there is a child, so that no end of it is missed.
+    const uint64_t all = ~uint64_t{0};
+    Call(__NR_rt_sigprocmask, kSigSetMask, &all, 0L, sizeof(all));
+    clone_args args = {};
+    args.exit_signal = SIGCHLD;
+    const long result = Call(__NR_clone3, &args, sizeof(args));
+    if (result < 0) return -result;
+    if (result > 0) {
+      const void* filter =
+          op.arg_kind[0] == plan::kData ? base_ + op.args[0] : nullptr;
+      RunInit(static_cast<int>(result), filter, result_);
+    }
+    const uint64_t none = 0;
+    Call(__NR_rt_sigprocmask, kSigSetMask, &none, 0L, sizeof(none));
+    return 0;
+  }
+
+  long Await(const plan::Op& op) {
+    const int socket = child_.slots[op.args[0]];
+    char byte = 0;
+    // A host that went away ends the process, not only its start.
+    if (Call(__NR_sendto, socket, &byte, 1, kMsgNoSignal, 0L, 0) != 1 ||
+        Call(__NR_read, socket, &byte, 1) != 1) {
+      Exit(kExitFailed);
+    }
+    return 0;
   }
 
   [[noreturn]] void Fail(long error) {

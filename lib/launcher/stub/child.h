@@ -14,6 +14,14 @@ inline constexpr int kOwnFds = 300;
 // The launcher's own pidfd, with which a child learns that it is an orphan.
 inline constexpr int kSelfPidfd = 3;
 
+// Where a child that clones its successor (plan::kFork) tells the launcher so.
+inline constexpr int kAdoptFd = 4;
+
+struct Adoption {
+  int from;  // process ids as the launcher numbers them
+  int to;
+};
+
 struct Rlimit {
   uint64_t soft;
   uint64_t hard;

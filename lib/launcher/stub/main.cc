@@ -10,6 +10,7 @@
 #include <asm/mman.h>
 #include <asm/poll.h>
 #include <asm/resource.h>
+#include <asm/siginfo.h>
 #include <asm/signal.h>
 #include <asm/socket.h>
 #include <linux/fcntl.h>
@@ -95,19 +96,23 @@ struct FdControl {
 };
 
 struct Child {
-  int pid;
+  int pid;  // of the process that carries on the plan, or the program
   int channel;
+  uint64_t serial;
+  bool abandoned;
 };
 
 int g_control;
 int g_signals;
+int g_adoptions;
 Rlimit g_nofile;
 Child g_children[kMaxChildren];
 uint32_t g_child_count;
+uint64_t g_starts;
 
-// Sends `message` with up to two descriptors, -1 for none. A host that went
-// away is noticed elsewhere.
-void Send(int socket, Message message, int fd, int second = -1) {
+// Sends `message` with up to two descriptors, -1 for none; false if nobody can
+// receive it any more.
+bool Send(int socket, Message message, int fd, int second = -1) {
   message.version = kProtocolVersion;
   IoVec iov = {&message, sizeof(message)};
   FdControl<2> control = {};
@@ -124,13 +129,23 @@ void Send(int socket, Message message, int fd, int second = -1) {
     header.control = &control;
     header.control_size = sizeof(control);
   }
-  Call(__NR_sendmsg, socket, &header, kMsgNoSignal);
+  return Call(__NR_sendmsg, socket, &header, kMsgNoSignal) >= 0;
 }
 
 void Close(int fd) { Call(__NR_close, fd); }
 
+// Kills what became of a start.
+void Abandon(uint64_t serial) {
+  for (uint32_t i = 0; i < g_child_count; ++i) {
+    if (g_children[i].serial != serial) continue;
+    g_children[i].abandoned = true;
+    Call(__NR_kill, g_children[i].pid, SIGKILL);
+  }
+}
+
 // One request on its way through the launcher.
 struct Start {
+  Request request = {};
   int fds[kMaxReceived];
   int fd_count = 0;
   bool truncated = false;
@@ -142,9 +157,8 @@ struct Start {
 
 // False when nothing is left to read; *gone says that the host is.
 bool Receive(Start& start, bool* gone) {
-  Request request = {};
   FdControl<kMaxReceived> control = {};
-  IoVec iov = {&request, sizeof(request)};
+  IoVec iov = {&start.request, sizeof(start.request)};
   MsgHdr header = {};
   header.iov = &iov;
   header.iov_count = 1;
@@ -165,8 +179,8 @@ bool Receive(Start& start, bool* gone) {
            static_cast<unsigned long>(start.fd_count) * sizeof(int));
   }
   start.truncated = (header.flags & kMsgCtrunc) != 0 ||
-                    size != sizeof(request) ||
-                    request.version != kProtocolVersion;
+                    size != sizeof(start.request) ||
+                    start.request.version != kProtocolVersion;
   return true;
 }
 
@@ -263,75 +277,27 @@ void FillChild(Start& start, const int* id_map_pipe, ChildContext& child) {
   child.nofile = g_nofile;
 }
 
-// In the process that only joins a user namespace: clones the child there, as a
-// child of the launcher, and reports its pid or a negative errno.
-[[noreturn]] void CloneInUserNamespace(Start& start, clone_args& args,
-                                       int report, ChildContext& child) {
-  const int user = start.fds[kFirstPlanFd + start.plan->user_slot];
-  long result = Call(__NR_setns, user, CLONE_NEWUSER);
-  int answer[2] = {kStageUser, static_cast<int>(result)};
-  if (result >= 0) {
-    args.flags |= start.plan->clone_flags | CLONE_PARENT;
-    args.flags &= ~static_cast<uint64_t>(CLONE_PIDFD);
-    args.exit_signal = 0;  // CLONE_PARENT takes the launcher's: SIGCHLD
-    args.pidfd = 0;
-    result = Call(__NR_clone3, &args, sizeof(args));
-    if (result == 0) RunPlan(child);
-    answer[0] = kStageClone;
-    answer[1] = static_cast<int>(result);
-  }
-  Call(__NR_write, report, answer, sizeof(answer));
-  Exit(0);
-}
-
-// Clones the child; false if there is none. The child waits for its id maps on
+// Clones the child; false if there is none. It waits for its id maps on
 // `id_map_pipe`, if it has any.
 bool Clone(Start& start, const int* id_map_pipe, int* pid, int* pidfd) {
-  const bool joins_user = start.plan->user_slot >= 0;
-  int report[2] = {-1, -1};
-  if (joins_user) {
-    const long result = Call(__NR_pipe2, report, O_CLOEXEC);
-    if (result < 0) return Reject(start, kStageUser, -result);
-  }
   clone_args args = {};
-  args.flags = CLONE_PIDFD;
-  if (!joins_user) args.flags |= start.plan->clone_flags;
+  args.flags = CLONE_PIDFD | start.plan->clone_flags;
   args.pidfd = reinterpret_cast<uint64_t>(pidfd);
   args.exit_signal = SIGCHLD;
-  clone_args into_group = args;
   if (start.plan->cgroup_slot >= 0) {
-    into_group.flags |= CLONE_INTO_CGROUP;
-    into_group.cgroup = static_cast<uint64_t>(
+    args.flags |= CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<uint64_t>(
         start.fds[kFirstPlanFd + start.plan->cgroup_slot]);
   }
-  // The process that joins a user namespace stays out of the group: the
-  // launcher waits for it, and the group may be frozen, throttled or full.
-  const long result =
-      Call(__NR_clone3, joins_user ? &args : &into_group, sizeof(args));
+  const long result = Call(__NR_clone3, &args, sizeof(args));
   if (result == 0) {
     static ChildContext child;  // in the child's own copy of the memory
     FillChild(start, id_map_pipe, child);
-    if (joins_user) CloneInUserNamespace(start, into_group, report[1], child);
     RunPlan(child);
   }
-  *pid = static_cast<int>(result);
-  if (joins_user) {
-    Close(report[1]);
-    int answer[2] = {kStageUser, -EIO};  // it was killed before it could tell
-    if (result > 0) {
-      Close(*pidfd);
-      Call(__NR_read, report[0], answer, sizeof(answer));
-      *pid = answer[1];
-      if (*pid < 0) Reject(start, static_cast<RejectStage>(answer[0]), -*pid);
-    }
-    Close(report[0]);
-    if (*pid > 0) {
-      // Not reaped yet, so the number is still its own.
-      *pidfd = static_cast<int>(Call(__NR_pidfd_open, *pid, 0));
-    }
-  }
   if (result < 0) return Reject(start, kStageClone, -result);
-  return *pid > 0;
+  *pid = static_cast<int>(result);
+  return true;
 }
 
 // Clones the child and writes its id maps.
@@ -372,12 +338,16 @@ bool Launch(Start& start) {
   const bool ok = CloneWithMaps(start, &pid, &pidfd);
   Close(start.status_pipe[1]);
   if (pid > 0) {
-    g_children[g_child_count++] = {pid, static_cast<int>(channel)};
-    if (ok) {
-      Message started = {};
-      started.kind = kStarted;
-      started.pid = pid;
-      Send(static_cast<int>(channel), started, pidfd, start.status_pipe[0]);
+    g_children[g_child_count++] = {pid, static_cast<int>(channel), ++g_starts,
+                                   /*abandoned=*/false};
+    Message started = {};
+    started.kind = kStarted;
+    started.pid = pid;
+    started.serial = g_starts;
+    // A host that gave up before it learned of the child cannot end it.
+    if (!ok || !Send(static_cast<int>(channel), started, pidfd,
+                     start.status_pipe[0])) {
+      Abandon(g_starts);
     }
     Close(pidfd);
   } else {
@@ -391,7 +361,9 @@ bool Launch(Start& start) {
 bool Serve(bool* gone) {
   Start start;
   if (!Receive(start, gone)) return false;
-  if (start.fd_count > kChannelFd) {
+  if (start.request.kind == kAbandon) {
+    Abandon(start.request.serial);
+  } else if (start.fd_count > kChannelFd) {
     const bool whole = !start.truncated && start.fd_count >= kFirstPlanFd;
     const bool ok =
         whole ? Launch(start) : Reject(start, kStageReceive, EMFILE);
@@ -407,11 +379,40 @@ bool Serve(bool* gone) {
   return true;
 }
 
+// Learns of the processes that took their predecessors' places.
+void Adopt() {
+  Adoption adoption;
+  while (Call(__NR_read, g_adoptions, &adoption, sizeof(adoption)) ==
+         sizeof(adoption)) {
+    for (uint32_t i = 0; i < g_child_count; ++i) {
+      Child& child = g_children[i];
+      if (child.pid != adoption.from) continue;
+      child.pid = adoption.to;
+      if (child.abandoned) Call(__NR_kill, child.pid, SIGKILL);
+      const long pidfd = Call(__NR_pidfd_open, child.pid, 0);
+      Message forked = {};
+      forked.kind = kForked;
+      forked.pid = child.pid;
+      Send(child.channel, forked, static_cast<int>(pidfd));
+      if (pidfd >= 0) Close(static_cast<int>(pidfd));
+      break;
+    }
+  }
+}
+
 // Collects one child and tells its host; false if none ended.
 bool Reap(int options) {
+  // Looked at before it is collected: what has ended was adopted before.
+  siginfo_t ended = {};
+  if (Call(__NR_waitid, P_ALL, 0, &ended, WEXITED | WNOWAIT | options, 0L) <
+          0 ||
+      ended.si_pid == 0) {
+    return false;
+  }
+  Adopt();
   int status = 0;
   rusage usage = {};
-  const long pid = Call(__NR_wait4, -1, &status, options, &usage);
+  const long pid = Call(__NR_wait4, ended.si_pid, &status, 0, &usage);
   if (pid <= 0) return false;
   for (uint32_t i = 0; i < g_child_count; ++i) {
     if (g_children[i].pid != pid) continue;
@@ -459,6 +460,25 @@ void ResetSignals() {
   Call(__NR_rt_sigprocmask, kSetMask, &all, 0L, sizeof(all));
 }
 
+// To a number that no request can bring.
+int MoveAway(int fd) {
+  const long moved = Call(__NR_fcntl, fd, kDupCloexec, kOwnFds);
+  Close(fd);
+  return static_cast<int>(moved);
+}
+
+// The pipe whose writing end children inherit as kAdoptFd.
+bool OpenAdoptions() {
+  int pipe[2];
+  if (Call(__NR_pipe2, pipe, O_CLOEXEC) < 0) return false;
+  g_adoptions = MoveAway(pipe[0]);
+  if (g_adoptions < 0) return false;
+  Call(__NR_fcntl, g_adoptions, F_SETFL, O_NONBLOCK);
+  if (Call(__NR_dup3, pipe[1], kAdoptFd, O_CLOEXEC) < 0) return false;
+  Close(pipe[1]);
+  return true;
+}
+
 // Moves the control socket out of the way and fills 0, 1 and 2, so that no
 // received descriptor gets one of these numbers.
 bool ArrangeDescriptors() {
@@ -477,10 +497,8 @@ bool ArrangeDescriptors() {
   const long signals = Call(__NR_signalfd4, -1, &child_ended,
                             sizeof(child_ended), O_CLOEXEC | O_NONBLOCK);
   if (signals < 0) return false;
-  const long moved = Call(__NR_fcntl, signals, kDupCloexec, kOwnFds);
-  Close(static_cast<int>(signals));
-  g_signals = static_cast<int>(moved);
-  return moved >= 0;
+  g_signals = MoveAway(static_cast<int>(signals));
+  return g_signals >= 0 && OpenAdoptions();
 }
 
 // What a host may have more of than an untrusted program should: protection
@@ -512,9 +530,12 @@ void BeOrdinary() {
       int fd;
       short events;
       short revents;
-    } polls[2] = {{g_signals, POLLIN, 0}, {g_control, POLLIN, 0}};
-    const long ready = Call(__NR_ppoll, polls, 2, 0L, 0L, 0);
+    } polls[3] = {{g_signals, POLLIN, 0},
+                  {g_control, POLLIN, 0},
+                  {g_adoptions, POLLIN, 0}};
+    const long ready = Call(__NR_ppoll, polls, 3, 0L, 0L, 0);
     if (ready < 0) continue;
+    if (polls[2].revents != 0) Adopt();
     if (polls[0].revents != 0) {
       uint8_t infos[128 * 8];
       Call(__NR_read, g_signals, infos, sizeof(infos));

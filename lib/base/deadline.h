@@ -1,21 +1,28 @@
 // A point in monotonic time to wait until.
-#ifndef CAISSON_LIB_CGROUP_DEADLINE_H_
-#define CAISSON_LIB_CGROUP_DEADLINE_H_
+#ifndef CAISSON_LIB_BASE_DEADLINE_H_
+#define CAISSON_LIB_BASE_DEADLINE_H_
 
 #include <poll.h>
 #include <time.h>
 
 #include <algorithm>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 
-namespace caisson::cgroup {
+namespace caisson {
 
 class Deadline final {
  public:
   explicit Deadline(absl::Duration timeout)
       : timeout_(timeout), end_(Now() + timeout) {}
+
+  // Wall-clock time is what callers have; waiting is not subject to its jumps.
+  static Deadline At(absl::Time time) {
+    return Deadline(time == absl::InfiniteFuture() ? absl::InfiniteDuration()
+                                                   : time - absl::Now());
+  }
 
   absl::Duration timeout() const { return timeout_; }
   bool expired() const { return Now() >= end_; }
@@ -41,6 +48,6 @@ class Deadline final {
   absl::Duration end_;
 };
 
-}  // namespace caisson::cgroup
+}  // namespace caisson
 
-#endif  // CAISSON_LIB_CGROUP_DEADLINE_H_
+#endif  // CAISSON_LIB_BASE_DEADLINE_H_
