@@ -7,6 +7,7 @@
 //   layer_store.h    LayerStore: images and layers on disk
 //   root_fs.h        RootFs: the file system that a container sees
 //   namespace.h      Namespace: its kernel namespaces, host name, ids
+//   id_range_pool.h  IdRangePool: ids of the host for its users
 //   cgroup.h         CgroupParent, Cgroup: its limits, and how to end it
 //   net_endpoint.h   NetEndpoint in a Network: its interface, address, ports
 //   security.h       SecurityPolicy: capabilities and system calls
@@ -27,6 +28,8 @@
 #include "caisson/cgroup.h"
 #include "caisson/console.h"
 #include "caisson/error.h"
+#include "caisson/id_range.h"
+#include "caisson/id_range_pool.h"
 #include "caisson/launcher.h"
 #include "caisson/layer_store.h"
 #include "caisson/namespace.h"

@@ -1,0 +1,324 @@
+#include "lib/namespace/id_state_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/namespace/host_ids.h"
+#include "lib/sys/open.h"
+
+namespace caisson::ids {
+namespace {
+
+constexpr char kLockFile[] = "lock";
+constexpr char kNamesDir[] = "names";
+constexpr char kOption[] = "IdRangePoolOptions.directory";
+constexpr size_t kMaxName = 128;
+// Ten digits and a line break.
+constexpr size_t kTurnSize = 11;
+constexpr int kMaxTurnTries = 1000;
+
+// Bytes of the lock file: one per user id, one per group id, the turn, one per
+// 60 bits of a name's hash.
+constexpr off_t kUidBase = 0;
+constexpr off_t kGidBase = off_t{1} << 32;
+constexpr off_t kTurnByte = off_t{1} << 33;
+constexpr off_t kNameBase = off_t{1} << 62;
+
+absl::Status FileError(int error, absl::string_view call,
+                       absl::string_view path, absl::string_view hint = "") {
+  return ErrnoError(error, absl::StrCat(call, "(", Quoted(path), ")"),
+                    {.step = "ids.state", .path = path, .hint = hint});
+}
+
+// FNV-1a; a collision makes two names wait for each other and nothing else.
+uint64_t Hash(absl::string_view text) {
+  uint64_t hash = 14695981039346656037u;
+  for (const char c : text) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  }
+  return hash;
+}
+
+// Without a "/" at the end, which would make open(2) follow a symbolic link.
+absl::StatusOr<std::string> CleanPath(const std::string& path) {
+  std::string clean;
+  bool good = absl::StartsWith(path, "/") && !absl::StrContains(path, '\0');
+  for (const absl::string_view part :
+       absl::StrSplit(path, '/', absl::SkipEmpty())) {
+    good = good && part != "." && part != "..";
+    absl::StrAppend(&clean, "/", part);
+  }
+  if (good && !clean.empty()) return clean;
+  return absl::InvalidArgumentError(
+      absl::StrCat(kOption, ": ", Quoted(path),
+                   " is not an absolute path without \".\" and \"..\""));
+}
+
+// True if the directory itself was made.
+absl::StatusOr<bool> MakePath(const std::string& path) {
+  for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const bool last = end == std::string::npos;
+    const std::string part = path.substr(0, end);
+    if (::mkdir(part.c_str(), last ? 0700 : 0755) == 0) {
+      if (last) return true;
+    } else if (errno != EEXIST) {
+      return FileError(errno, "mkdir", part);
+    } else if (last) {
+      return false;
+    }
+  }
+}
+
+// What is in there is believed, so nobody else may write there; and a lock that
+// others can take would keep ids from everybody.
+absl::Status CheckOwn(BorrowedFd fd, const std::string& path, mode_t type) {
+  struct stat info;
+  if (::fstat(fd.get(), &info) != 0) return FileError(errno, "stat", path);
+  if ((info.st_mode & S_IFMT) != type) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(kOption, ": ", Quoted(path), " is not a ",
+                     type == S_IFDIR ? "directory" : "regular file"));
+  }
+  if (info.st_uid != ::geteuid() || (info.st_mode & 077) != 0) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        kOption, ": ", Quoted(path), " must belong to uid ", ::geteuid(),
+        " and be accessible to nobody else; it belongs to uid ", info.st_uid,
+        " with mode ", absl::StrFormat("%04o", info.st_mode & 07777)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UniqueFd> OpenOwnDir(const std::string& path) {
+  ASSIGN_OR_RETURN(const bool made, MakePath(path));
+  UniqueFd dir(
+      ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!dir.valid()) {
+    return FileError(errno, "open", path,
+                     "the pool's directory must be a directory, and no "
+                     "symbolic link to one");
+  }
+  // Whatever the umask took away.
+  if (made && ::fchmod(dir.get(), 0700) != 0) {
+    return FileError(errno, "chmod", path);
+  }
+  RETURN_IF_ERROR(CheckOwn(dir.borrow(), path, S_IFDIR));
+  return dir;
+}
+
+// Returns the file's inode. Writes into a new one, so that a full disk is met
+// here and not when a container starts.
+absl::StatusOr<uint64_t> StartTurns(BorrowedFd lock, const std::string& path) {
+  Turn turn(lock);
+  struct stat info;
+  if (::fstat(lock.get(), &info) != 0) return FileError(errno, "stat", path);
+  if (info.st_size == 0) RETURN_IF_ERROR(turn.Write(0));
+  return info.st_ino;
+}
+
+absl::StatusOr<UniqueFd> OpenNames(BorrowedFd dir, const std::string& path) {
+  if (::mkdirat(dir.get(), kNamesDir, 0700) != 0 && errno != EEXIST) {
+    return FileError(errno, "mkdir", path);
+  }
+  ASSIGN_OR_RETURN(
+      UniqueFd names,
+      sys::OpenAt2(dir, kNamesDir, O_RDONLY | O_DIRECTORY, sys::kNoSymlinks));
+  if (::fsync(dir.get()) != 0) return FileError(errno, "fsync", path);
+  RETURN_IF_ERROR(CheckOwn(names.borrow(), path, S_IFDIR));
+  return names;
+}
+
+}  // namespace
+
+absl::Status ValidateName(absl::string_view name) {
+  if (name.empty() || name.size() > kMaxName) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the name ", Quoted(name), " of an id range has ",
+                     name.size(), " bytes, not 1 to ", kMaxName));
+  }
+  for (const char c : name) {
+    if (!absl::ascii_isalnum(c) && c != '_' && c != '-' && c != '.') {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the name ", Quoted(name), " of an id range has a character that ",
+          "is not a letter, digit, '_', '-' or '.'"));
+    }
+  }
+  if (!absl::ascii_isalnum(name[0])) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the name ", Quoted(name), " of an id range begins with '",
+                     name.substr(0, 1), "'"));
+  }
+  return absl::OkStatus();
+}
+
+std::string ToEntry(const IdReservation& reservation) {
+  return absl::StrCat(reservation.name, "@", reservation.first_uid, "-",
+                      reservation.first_gid, "-", reservation.count);
+}
+
+std::optional<IdReservation> ParseEntry(absl::string_view entry) {
+  const std::vector<absl::string_view> halves = absl::StrSplit(entry, '@');
+  if (halves.size() != 2 || !ValidateName(halves[0]).ok()) return std::nullopt;
+  const std::vector<absl::string_view> numbers = absl::StrSplit(halves[1], '-');
+  if (numbers.size() != 3) return std::nullopt;
+  const auto uid = ParseId(numbers[0]);
+  const auto gid = ParseId(numbers[1]);
+  const auto count = ParseId(numbers[2]);
+  if (!uid || !gid || !count) return std::nullopt;
+  const IdReservation reservation = {std::string(halves[0]), *uid, *gid,
+                                     *count};
+  if (!CheckRange("", {*uid, *count}).ok() ||
+      !CheckRange("", {*gid, *count}).ok() || ToEntry(reservation) != entry) {
+    return std::nullopt;
+  }
+  return reservation;
+}
+
+sys::LockRange UidLock(const HostIdRange& uids) {
+  return {kUidBase + uids.first, uids.count};
+}
+
+sys::LockRange GidLock(const HostIdRange& gids) {
+  return {kGidBase + gids.first, gids.count};
+}
+
+sys::LockRange NameLock(absl::string_view name) {
+  return {kNameBase + static_cast<off_t>(Hash(name) >> 4), 1};
+}
+
+absl::StatusOr<IdStateDir> IdStateDir::Open(const std::string& unclean_path) {
+  IdStateDir state;
+  ASSIGN_OR_RETURN(state.path_, CleanPath(unclean_path));
+  const std::string& path = state.path_;
+  ASSIGN_OR_RETURN(state.dir_, OpenOwnDir(path));
+  const BorrowedFd dir = state.dir_.borrow();
+  const std::string lock_path = absl::StrCat(path, "/", kLockFile);
+  ASSIGN_OR_RETURN(UniqueFd lock,
+                   sys::OpenAt2(dir, kLockFile, O_RDWR | O_CREAT | O_NONBLOCK,
+                                sys::kNoSymlinks, 0600));
+  RETURN_IF_ERROR(CheckOwn(lock.borrow(), lock_path, S_IFREG));
+  ASSIGN_OR_RETURN(state.lock_inode_, StartTurns(lock.borrow(), lock_path));
+  ASSIGN_OR_RETURN(state.names_,
+                   OpenNames(dir, absl::StrCat(path, "/", kNamesDir)));
+  return state;
+}
+
+absl::StatusOr<UniqueFd> IdStateDir::OpenLock() const {
+  absl::StatusOr<UniqueFd> lock = sys::OpenAt2(
+      dir_.borrow(), kLockFile, O_RDWR | O_NONBLOCK, sys::kNoSymlinks);
+  if (!lock.ok() && !absl::IsNotFound(lock.status())) return lock.status();
+  struct stat info;
+  if (lock.ok() && ::fstat(lock->get(), &info) != 0) {
+    return FileError(errno, "stat", kLockFile);
+  }
+  if (!lock.ok() || info.st_ino != lock_inode_) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the lock file of id range pool ", Quoted(path_),
+        " was removed while the pool was open: what is leased by it is not "
+        "known to others; end the containers and open the pool anew"));
+  }
+  return lock;
+}
+
+absl::StatusOr<std::vector<IdReservation>> IdStateDir::Reservations() const {
+  // An open file description of its own: the position belongs to it.
+  ASSIGN_OR_RETURN(UniqueFd fd,
+                   sys::OpenAt2(names_.borrow(), ".", O_RDONLY | O_DIRECTORY,
+                                sys::kNoSymlinks));
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(fd.get()),
+                                                   ::closedir);
+  if (stream == nullptr) return FileError(errno, "fdopendir", kNamesDir);
+  (void)fd.release();
+  std::vector<IdReservation> reservations;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr) break;
+    auto reservation = ParseEntry(entry->d_name);
+    if (reservation) reservations.push_back(*std::move(reservation));
+  }
+  if (errno != 0) return FileError(errno, "readdir", kNamesDir);
+  std::sort(reservations.begin(), reservations.end(),
+            [](const IdReservation& a, const IdReservation& b) {
+              return ToEntry(a) < ToEntry(b);
+            });
+  return reservations;
+}
+
+absl::Status IdStateDir::Add(const IdReservation& reservation) {
+  const std::string entry = ToEntry(reservation);
+  ASSIGN_OR_RETURN(
+      const UniqueFd file,
+      sys::OpenAt2(names_.borrow(), entry, O_WRONLY | O_CREAT | O_EXCL,
+                   sys::kNoSymlinks, 0600));
+  if (::fsync(file.get()) != 0 || ::fsync(names_.get()) != 0) {
+    const int error = errno;
+    ::unlinkat(names_.get(), entry.c_str(), 0);
+    return FileError(error, "fsync", entry);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status IdStateDir::Remove(const IdReservation& reservation) {
+  const std::string entry = ToEntry(reservation);
+  if (::unlinkat(names_.get(), entry.c_str(), 0) != 0 && errno != ENOENT) {
+    return FileError(errno, "unlink", entry);
+  }
+  if (::fsync(names_.get()) != 0) return FileError(errno, "fsync", kNamesDir);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> IdStateDir::IsDurable() const {
+  struct statfs info;
+  if (::fstatfs(names_.get(), &info) != 0) {
+    return FileError(errno, "statfs", path_);
+  }
+  return info.f_type != TMPFS_MAGIC && info.f_type != RAMFS_MAGIC;
+}
+
+Turn::Turn(BorrowedFd lock) : lock_(lock) {
+  for (int i = 0; i < kMaxTurnTries && !mine_; ++i) {
+    const auto locked = sys::TryLockExclusive(lock_, kLockFile, {kTurnByte, 1});
+    if (!locked.ok()) return;
+    mine_ = *locked;
+    if (!mine_) ::sched_yield();
+  }
+}
+
+Turn::~Turn() {
+  if (mine_) sys::Unlock(lock_, {kTurnByte, 1});
+}
+
+uint64_t Turn::Read() const {
+  char text[kTurnSize];
+  const ssize_t n = ::pread(lock_.get(), text, sizeof(text), 0);
+  if (n != static_cast<ssize_t>(sizeof(text)) || text[kTurnSize - 1] != '\n') {
+    return 0;
+  }
+  return ParseId(absl::string_view(text, kTurnSize - 1)).value_or(0);
+}
+
+absl::Status Turn::Write(uint64_t uid) {
+  const std::string text = absl::StrFormat("%010d\n", uid);
+  const ssize_t n = ::pwrite(lock_.get(), text.data(), text.size(), 0);
+  if (n == static_cast<ssize_t>(text.size())) return absl::OkStatus();
+  return FileError(n < 0 ? errno : ENOSPC, "write", kLockFile);
+}
+
+}  // namespace caisson::ids
