@@ -17,8 +17,8 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/decompress.h"
-#include "lib/layer/directory.h"
 #include "lib/layer/tar_reader.h"
+#include "lib/sys/directory.h"
 #include "lib/sys/open.h"
 
 namespace caisson::layer {
@@ -233,7 +233,7 @@ absl::StatusOr<std::unique_ptr<ArchiveFile>> DirectoryArchive::Open(
 }
 
 absl::StatusOr<std::vector<std::string>> DirectoryArchive::TopLevel() const {
-  ASSIGN_OR_RETURN(std::vector<std::string> names, ListDirectory(dir_));
+  ASSIGN_OR_RETURN(std::vector<std::string> names, sys::ListDirectory(dir_));
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -16,9 +16,9 @@
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/dir_names.h"
-#include "lib/layer/remove_tree.h"
+#include "lib/sys/directory.h"
 #include "lib/sys/open.h"
+#include "lib/sys/remove_tree.h"
 
 namespace caisson::layer {
 namespace {
@@ -78,7 +78,7 @@ absl::StatusOr<std::unique_ptr<LayerDirectory>> LayerDirectory::Open(
                    sys::OpenAt2(dir, ".", O_RDONLY | O_DIRECTORY, kHere));
   if (options.format != LayerFormat::kPlain) {
     ASSIGN_OR_RETURN(const std::vector<std::string> names,
-                     NamesIn(root.borrow()));
+                     sys::ListDirectory(root.borrow()));
     if (!names.empty()) {
       return absl::FailedPreconditionError(
           absl::StrCat("the directory to unpack into is not empty: it has ",
@@ -393,7 +393,7 @@ absl::Status LayerDirectory::Remove(DirId parent, const std::string& name) {
   // What this path led through may be gone.
   last_parent_.reset();
   ASSIGN_OR_RETURN(const BorrowedFd dir, Fd(parent));
-  const absl::Status status = RemoveTree(dir, name);
+  const absl::Status status = sys::RemoveTree(dir, name);
   if (!status.ok()) {
     return Annotate(
         status, absl::StrCat("replacing ", Quoted(tree_.Path(parent, name))));

@@ -11,9 +11,9 @@
 #include "absl/strings/str_join.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/directory.h"
 #include "lib/layer/image_name.h"
 #include "lib/layer/unpack.h"
+#include "lib/sys/directory.h"
 
 namespace caisson::layer {
 namespace {
@@ -151,7 +151,7 @@ absl::StatusOr<UniqueFd> LayerImport::OpenLayer(
     const PlannedLayer& layer) const {
   const Digest& chain_id = layer.source->chain_id;
   if (layer.stored) return store_.OpenLayer(chain_id);
-  return OpenDirectory(staging_->fd(), ChainDir(chain_id) + "/diff");
+  return sys::OpenDirectory(staging_->fd(), ChainDir(chain_id) + "/diff");
 }
 
 // Keeps up to import_threads layers in flight, the one in use included.
@@ -189,10 +189,10 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
                                      absl::Span<const BorrowedFd> lowers) {
   const ArchivedLayer& source = *layer.source;
   const std::string name = ChainDir(source.chain_id);
-  RETURN_IF_ERROR(MakeDirectory(staging_->fd(), name, 0700));
-  ASSIGN_OR_RETURN(UniqueFd dir, OpenDirectory(staging_->fd(), name));
-  RETURN_IF_ERROR(MakeDirectory(dir.borrow(), "diff", 0700));
-  ASSIGN_OR_RETURN(UniqueFd diff, OpenDirectory(dir.borrow(), "diff"));
+  RETURN_IF_ERROR(sys::MakeDirectory(staging_->fd(), name, 0700));
+  ASSIGN_OR_RETURN(UniqueFd dir, sys::OpenDirectory(staging_->fd(), name));
+  RETURN_IF_ERROR(sys::MakeDirectory(dir.borrow(), "diff", 0700));
+  ASSIGN_OR_RETURN(UniqueFd diff, sys::OpenDirectory(dir.borrow(), "diff"));
 
   ASSIGN_OR_RETURN(LayerStream * stream, StreamOf(source));
   current_ = stream;
@@ -238,7 +238,7 @@ absl::Status LayerImport::MoveIntoPlace(std::vector<std::string>& moved) {
     const std::string name = ChainDir(chain_id);
     if (layer.staged) {
       const absl::Status status =
-          RenameNoReplace(staging_->fd(), name, store_.layers(), name);
+          sys::RenameNoReplace(staging_->fd(), name, store_.layers(), name);
       if (status.ok()) moved.push_back(name);
       if (!status.ok() && !absl::IsAlreadyExists(status)) return status;
     } else if (!store_.HasLayer(chain_id)) {
@@ -250,7 +250,7 @@ absl::Status LayerImport::MoveIntoPlace(std::vector<std::string>& moved) {
   // Also if all of it was there: who put it there may have been killed before
   // it was synced.
   if (missing_.empty()) return absl::OkStatus();
-  return SyncDirectory(store_.layers(), "layers");
+  return sys::SyncDirectory(store_.layers(), "layers");
 }
 
 std::vector<ImageRecord> LayerImport::Records() const {
@@ -278,7 +278,7 @@ absl::Status LayerImport::Publish() {
   std::vector<std::string> moved;
   absl::Cleanup take_back = [this, &moved] {
     for (const std::string& name : moved) {
-      RenameNoReplace(store_.layers(), name, staging_->fd(), name)
+      sys::RenameNoReplace(store_.layers(), name, staging_->fd(), name)
           .IgnoreError();
     }
   };

@@ -10,9 +10,9 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/dir_names.h"
 #include "lib/layer/layer_finish.h"
-#include "lib/layer/remove_tree.h"
+#include "lib/sys/directory.h"
+#include "lib/sys/remove_tree.h"
 
 namespace caisson::layer {
 namespace {
@@ -153,7 +153,8 @@ class PlainWhiteouts final {
       const DirId at = pending.back();
       pending.pop_back();
       ASSIGN_OR_RETURN(const BorrowedFd fd, directory_.Fd(at));
-      ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(fd));
+      ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                       sys::ListDirectory(fd));
       for (const std::string& name : names) {
         const std::optional<DirId> child = tree_.Find(at, name);
         if (child.has_value() && tree_[*child].in_layer) {

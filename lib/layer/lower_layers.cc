@@ -12,8 +12,8 @@
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/dir_names.h"
 #include "lib/layer/file_attributes.h"
+#include "lib/sys/directory.h"
 #include "lib/sys/open.h"
 
 namespace caisson::layer {
@@ -106,7 +106,8 @@ absl::StatusOr<std::vector<std::string>> LowerLayers::RootNames() const {
   std::set<std::string> names;
   ASSIGN_OR_RETURN(const std::vector<UniqueFd> stack, OpenRoots());
   for (const UniqueFd& root : stack) {
-    ASSIGN_OR_RETURN(std::vector<std::string> some, NamesIn(root.borrow()));
+    ASSIGN_OR_RETURN(std::vector<std::string> some,
+                     sys::ListDirectory(root.borrow()));
     names.insert(some.begin(), some.end());
   }
   return std::vector<std::string>(names.begin(), names.end());

@@ -1,4 +1,4 @@
-#include "lib/layer/remove_tree.h"
+#include "lib/sys/remove_tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,16 +22,16 @@ using ::testing::HasSubstr;
 
 TEST(RemoveTreeTest, RemovesFilesAndTrees) {
   TestDir dir;
-  EXPECT_OK(RemoveTree(dir.fd(), "missing"));
+  EXPECT_OK(sys::RemoveTree(dir.fd(), "missing"));
   dir.Write("file", "x");
-  EXPECT_OK(RemoveTree(dir.fd(), "file"));
+  EXPECT_OK(sys::RemoveTree(dir.fd(), "file"));
   dir.MakeDir("tree");
   dir.MakeDir("tree/empty");
   dir.MakeDir("tree/locked");
   dir.Write("tree/locked/file", "x", 0);
   ASSERT_EQ(::chmod(dir.path("tree/locked").c_str(), 0), 0);
   ASSERT_EQ(::mkfifo(dir.path("tree/fifo").c_str(), 0600), 0);
-  EXPECT_OK(RemoveTree(dir.fd(), "tree"));
+  EXPECT_OK(sys::RemoveTree(dir.fd(), "tree"));
   EXPECT_TRUE(dir.Names().empty());
 }
 
@@ -43,8 +43,8 @@ TEST(RemoveTreeTest, NeverFollowsALink) {
   ASSERT_EQ(::symlink(outside.path().c_str(), dir.path("tree/link").c_str()),
             0);
   ASSERT_EQ(::symlink(outside.path().c_str(), dir.path("link").c_str()), 0);
-  EXPECT_OK(RemoveTree(dir.fd(), "tree"));
-  EXPECT_OK(RemoveTree(dir.fd(), "link"));
+  EXPECT_OK(sys::RemoveTree(dir.fd(), "tree"));
+  EXPECT_OK(sys::RemoveTree(dir.fd(), "link"));
   EXPECT_TRUE(dir.Names().empty());
   EXPECT_TRUE(outside.Exists("keep"));
 }
@@ -53,7 +53,7 @@ TEST(RemoveTreeTest, LargeDirectories) {
   TestDir dir;
   dir.MakeDir("tree");
   for (int i = 0; i < 5000; ++i) dir.Write(absl::StrCat("tree/", i), "");
-  EXPECT_OK(RemoveContents(dir.fd()));
+  EXPECT_OK(sys::RemoveContents(dir.fd()));
   EXPECT_TRUE(dir.Names().empty());
 }
 
@@ -75,7 +75,7 @@ TEST(RemoveTreeTest, DeepTrees) {
   at.reset();
   // A name that the removal would like to use.
   dir.Write(".caisson-removing-1", "x");
-  EXPECT_OK(RemoveContents(dir.fd()));
+  EXPECT_OK(sys::RemoveContents(dir.fd()));
   EXPECT_TRUE(dir.Names().empty());
 }
 
@@ -95,12 +95,12 @@ TEST(RemoveTreeTest, GoesOnAfterAFailure) {
   dir.Write("tree/a/b", "x");
   dir.Write("tree/c", "x");
   SetImmutable(dir, "tree/a/stuck", true);
-  EXPECT_THAT(RemoveTree(dir.fd(), "tree"),
+  EXPECT_THAT(sys::RemoveTree(dir.fd(), "tree"),
               StatusIs(absl::StatusCode::kPermissionDenied,
                        HasSubstr("unlinkat(\"stuck\"): EPERM")));
   EXPECT_THAT(dir.Names(), ElementsAre("tree", "tree/a", "tree/a/stuck"));
   SetImmutable(dir, "tree/a/stuck", false);
-  EXPECT_OK(RemoveTree(dir.fd(), "tree"));
+  EXPECT_OK(sys::RemoveTree(dir.fd(), "tree"));
   EXPECT_FALSE(dir.Exists("tree"));
 }
 

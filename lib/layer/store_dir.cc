@@ -13,10 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/directory.h"
-#include "lib/layer/remove_tree.h"
 #include "lib/layer/store_lock.h"
+#include "lib/sys/directory.h"
 #include "lib/sys/open.h"
+#include "lib/sys/remove_tree.h"
 
 namespace caisson::layer {
 namespace {
@@ -60,7 +60,7 @@ absl::Status MakePrivate(BorrowedFd root, const std::string& path) {
 
 // Refuses to turn a directory with other things in it into a store.
 absl::Status CheckIsStoreOrEmpty(BorrowedFd root, const std::string& path) {
-  ASSIGN_OR_RETURN(const auto names, ListDirectory(root));
+  ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(root));
   const auto is = [](const char* name) {
     return [name](const std::string& entry) { return entry == name; };
   };
@@ -107,17 +107,18 @@ absl::StatusOr<StoreDir> StoreDir::Open(const std::string& path,
   RETURN_IF_ERROR(MakeFile(store.root(), kLockFile));
   RETURN_IF_ERROR(MakeFile(store.root(), kIndexFile));
   const auto open = [&store](const char* name) {
-    return OpenOrMakeDirectory(store.root(), name, 0700);
+    return sys::OpenOrMakeDirectory(store.root(), name, 0700);
   };
   ASSIGN_OR_RETURN(UniqueFd formats, open("layers"));
-  ASSIGN_OR_RETURN(store.layers_,
-                   OpenOrMakeDirectory(formats.borrow(), store.format_, 0700));
+  ASSIGN_OR_RETURN(store.layers_, sys::OpenOrMakeDirectory(
+                                      formats.borrow(), store.format_, 0700));
   ASSIGN_OR_RETURN(store.staging_, open("staging"));
   ASSIGN_OR_RETURN(store.writable_, open(kWritable));
   ASSIGN_OR_RETURN(store.kept_, open(kKept));
-  RETURN_IF_ERROR(OpenOrMakeDirectory(store.root(), "empty", 0755).status());
-  RETURN_IF_ERROR(SyncDirectory(formats.borrow(), "layers"));
-  RETURN_IF_ERROR(SyncDirectory(store.root(), path));
+  RETURN_IF_ERROR(
+      sys::OpenOrMakeDirectory(store.root(), "empty", 0755).status());
+  RETURN_IF_ERROR(sys::SyncDirectory(formats.borrow(), "layers"));
+  RETURN_IF_ERROR(sys::SyncDirectory(store.root(), path));
   return store;
 }
 
@@ -136,7 +137,7 @@ absl::StatusOr<std::string> StoreDir::IndexPath() const {
 }
 
 absl::StatusOr<UniqueFd> StoreDir::OpenLayer(const Digest& chain_id) const {
-  return OpenDirectory(layers(), absl::StrCat(chain_id.hex(), "/", kDiff));
+  return sys::OpenDirectory(layers(), absl::StrCat(chain_id.hex(), "/", kDiff));
 }
 
 bool StoreDir::HasLayer(const Digest& chain_id) const {
@@ -146,14 +147,14 @@ bool StoreDir::HasLayer(const Digest& chain_id) const {
 }
 
 absl::StatusOr<UniqueFd> StoreDir::OpenEmptyLayer() const {
-  return OpenDirectory(root(), "empty");
+  return sys::OpenDirectory(root(), "empty");
 }
 
-Staging::Staging(BorrowedFd parent, OwnedDir dir)
+Staging::Staging(BorrowedFd parent, sys::OwnedDir dir)
     : parent_(parent), dir_(std::move(dir)), owner_(::getpid()) {}
 
 absl::StatusOr<Staging> Staging::Create(const StoreDir& store) {
-  ASSIGN_OR_RETURN(OwnedDir dir, CreateOwnedDir(store.staging()));
+  ASSIGN_OR_RETURN(sys::OwnedDir dir, sys::CreateOwnedDir(store.staging()));
   return Staging(store.staging(), std::move(dir));
 }
 
@@ -170,7 +171,7 @@ Staging::~Staging() { Remove().IgnoreError(); }
 
 absl::Status Staging::Remove() {
   if (!dir_.fd.valid() || owner_ != ::getpid()) return absl::OkStatus();
-  RETURN_IF_ERROR(RemoveTree(parent_, dir_.name));
+  RETURN_IF_ERROR(sys::RemoveTree(parent_, dir_.name));
   dir_.fd.reset();
   return absl::OkStatus();
 }

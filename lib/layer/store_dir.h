@@ -22,7 +22,7 @@
 #include "caisson/layer_store.h"
 #include "caisson/unique_fd.h"
 #include "lib/layer/digest.h"
-#include "lib/layer/owned_dir.h"
+#include "lib/sys/owned_dir.h"
 
 namespace caisson::layer {
 
@@ -80,10 +80,10 @@ class Staging final {
   absl::Status Remove();
 
  private:
-  Staging(BorrowedFd parent, OwnedDir dir);
+  Staging(BorrowedFd parent, sys::OwnedDir dir);
 
   BorrowedFd parent_;
-  OwnedDir dir_;
+  sys::OwnedDir dir_;
   int owner_;  // process id: a forked child removes nothing
 };
 

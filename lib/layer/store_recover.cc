@@ -11,10 +11,10 @@
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/directory.h"
-#include "lib/layer/owned_dir.h"
-#include "lib/layer/remove_tree.h"
 #include "lib/layer/store_lock.h"
+#include "lib/sys/directory.h"
+#include "lib/sys/owned_dir.h"
+#include "lib/sys/remove_tree.h"
 
 namespace caisson::layer {
 namespace {
@@ -23,10 +23,11 @@ namespace {
 // returns how many.
 absl::StatusOr<size_t> RemoveUnowned(BorrowedFd parent,
                                      std::vector<absl::Status>& failures) {
-  ASSIGN_OR_RETURN(const auto names, ListDirectory(parent));
+  ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(parent));
   size_t removed = 0;
   for (const std::string& name : names) {
-    absl::StatusOr<std::optional<OwnedDir>> owned = TryOwnDir(parent, name);
+    absl::StatusOr<std::optional<sys::OwnedDir>> owned =
+        sys::TryOwnDir(parent, name);
     if (absl::IsNotFound(owned.status())) continue;
     if (owned.ok() && !owned->has_value()) continue;
     // Without the lock nothing is removed but what is no directory, hence
@@ -38,7 +39,7 @@ absl::StatusOr<size_t> RemoveUnowned(BorrowedFd parent,
       failures.push_back(owned.status());
       continue;
     }
-    const absl::Status status = RemoveTree(parent, name);
+    const absl::Status status = sys::RemoveTree(parent, name);
     if (status.ok()) {
       ++removed;
     } else {
@@ -57,15 +58,16 @@ absl::StatusOr<std::vector<StoredLayer>> FindOrphans(const StoreDir& store,
   for (const StoredLayer& layer : known) {
     recorded.emplace(layer.format, layer.chain_id);
   }
-  ASSIGN_OR_RETURN(UniqueFd formats, OpenDirectory(store.root(), "layers"));
+  ASSIGN_OR_RETURN(UniqueFd formats,
+                   sys::OpenDirectory(store.root(), "layers"));
   std::vector<StoredLayer> orphans;
   for (const LayerStoreFormat format :
        {LayerStoreFormat::kOverlay, LayerStoreFormat::kOverlayUserxattr}) {
     absl::StatusOr<UniqueFd> dir =
-        OpenDirectory(formats.borrow(), FormatName(format));
+        sys::OpenDirectory(formats.borrow(), FormatName(format));
     if (absl::IsNotFound(dir.status())) continue;
     RETURN_IF_ERROR(dir.status());
-    ASSIGN_OR_RETURN(const auto names, ListDirectory(dir->borrow()));
+    ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(dir->borrow()));
     for (const std::string& name : names) {
       auto chain_id = Digest::Parse(absl::StrCat("sha256:", name), "layer");
       if (!chain_id.ok()) continue;
@@ -86,9 +88,9 @@ absl::Status MoveToTrash(const StoreDir& store, const StoredLayer& layer,
   if (!free) return absl::UnavailableError(absl::StrCat(name, " is in use"));
   ASSIGN_OR_RETURN(
       UniqueFd dir,
-      OpenDirectory(store.root(), absl::StrCat("layers/", layer.format)));
-  return RenameNoReplace(dir.borrow(), name, trash.fd(),
-                         absl::StrCat(layer.format, "-", name));
+      sys::OpenDirectory(store.root(), absl::StrCat("layers/", layer.format)));
+  return sys::RenameNoReplace(dir.borrow(), name, trash.fd(),
+                              absl::StrCat(layer.format, "-", name));
 }
 
 }  // namespace

@@ -19,7 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "gtest/gtest.h"
-#include "lib/layer/remove_tree.h"
+#include "lib/sys/remove_tree.h"
 #include "lib/sys/xattr.h"
 
 namespace caisson::layer {
@@ -70,7 +70,7 @@ TestDir::TestDir() {
 }
 
 TestDir::~TestDir() {
-  EXPECT_TRUE(RemoveContents(fd_.borrow()).ok());
+  EXPECT_TRUE(sys::RemoveContents(fd_.borrow()).ok());
   EXPECT_EQ(::rmdir(path_.c_str()), 0) << path_;
 }
 

@@ -16,17 +16,15 @@
 #include "caisson/layer_store.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/directory.h"
 #include "lib/layer/layer_store_impl.h"
-#include "lib/layer/owned_dir.h"
-#include "lib/layer/remove_tree.h"
 #include "lib/layer/store_dir.h"
+#include "lib/sys/directory.h"
 #include "lib/sys/open.h"
+#include "lib/sys/owned_dir.h"
+#include "lib/sys/remove_tree.h"
 
 namespace caisson {
 namespace {
-
-using layer::OwnedDir;
 
 constexpr char kUpper[] = "upper";
 constexpr char kWork[] = "work";
@@ -101,7 +99,7 @@ absl::Status CheckName(absl::string_view name) {
 }
 
 absl::StatusOr<UniqueFd> OpenPart(BorrowedFd dir, const char* name) {
-  return layer::OpenDirectory(dir, name);
+  return sys::OpenDirectory(dir, name);
 }
 
 absl::Status ChangeOwner(BorrowedFd work, const WritableLayerOptions& options) {
@@ -121,16 +119,16 @@ absl::Status ChangeOwner(BorrowedFd work, const WritableLayerOptions& options) {
 absl::StatusOr<WritableLayer> LayerStore::CreateWritableLayer(
     const WritableLayerOptions& options) const {
   const layer::StoreDir& store = impl_->dir;
-  ASSIGN_OR_RETURN(OwnedDir owned, layer::CreateOwnedDir(store.writable()));
+  ASSIGN_OR_RETURN(sys::OwnedDir owned, sys::CreateOwnedDir(store.writable()));
   absl::Cleanup remove = [&store, name = owned.name] {
-    layer::RemoveTree(store.writable(), name).IgnoreError();
+    sys::RemoveTree(store.writable(), name).IgnoreError();
   };
   WritableLayer made;
   made.name_ = owned.name;
   made.directory_ = layer::kWritable;
   made.owner_ = ::getpid();
-  RETURN_IF_ERROR(layer::MakeDirectory(owned.fd.borrow(), kUpper, 0700));
-  RETURN_IF_ERROR(layer::MakeDirectory(owned.fd.borrow(), kWork, 0700));
+  RETURN_IF_ERROR(sys::MakeDirectory(owned.fd.borrow(), kUpper, 0700));
+  RETURN_IF_ERROR(sys::MakeDirectory(owned.fd.borrow(), kWork, 0700));
   ASSIGN_OR_RETURN(made.upper_, OpenPart(owned.fd.borrow(), kUpper));
   ASSIGN_OR_RETURN(made.work_, OpenPart(owned.fd.borrow(), kWork));
   RETURN_IF_ERROR(SetRootAttributes(made.upper(), options));
@@ -146,7 +144,7 @@ absl::StatusOr<WritableLayer> LayerStore::OpenWritableLayer(
     absl::string_view name) const {
   RETURN_IF_ERROR(CheckName(name));
   const layer::StoreDir& store = impl_->dir;
-  auto owned = layer::TryOwnDir(store.kept(), std::string(name));
+  auto owned = sys::TryOwnDir(store.kept(), std::string(name));
   if (absl::IsNotFound(owned.status())) {
     return absl::NotFoundError(absl::StrCat("there is no kept writable layer ",
                                             Quoted(name), " in the store"));
@@ -173,7 +171,7 @@ absl::StatusOr<WritableLayer> LayerStore::OpenWritableLayer(
 absl::StatusOr<std::vector<std::string>> LayerStore::ListWritableLayers()
     const {
   ASSIGN_OR_RETURN(std::vector<std::string> names,
-                   layer::ListDirectory(impl_->dir.kept()));
+                   sys::ListDirectory(impl_->dir.kept()));
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -211,8 +209,8 @@ absl::Status WritableLayer::Keep(absl::string_view name) {
                    OpenPart(store_.borrow(), directory_.c_str()));
   ASSIGN_OR_RETURN(UniqueFd kept, OpenPart(store_.borrow(), layer::kKept));
   // The entries "upper" and "work" first: a kept layer must have both.
-  RETURN_IF_ERROR(layer::SyncDirectory(dir_.borrow(), name_));
-  const absl::Status renamed = layer::RenameNoReplace(
+  RETURN_IF_ERROR(sys::SyncDirectory(dir_.borrow(), name_));
+  const absl::Status renamed = sys::RenameNoReplace(
       from.borrow(), name_, kept.borrow(), std::string(name));
   if (absl::IsAlreadyExists(renamed)) {
     return absl::AlreadyExistsError(
@@ -223,8 +221,8 @@ absl::Status WritableLayer::Keep(absl::string_view name) {
   name_ = std::string(name);
   directory_ = layer::kKept;
   keep_ = true;
-  RETURN_IF_ERROR(layer::SyncDirectory(kept.borrow(), layer::kKept));
-  return layer::SyncDirectory(from.borrow(), layer::kWritable);
+  RETURN_IF_ERROR(sys::SyncDirectory(kept.borrow(), layer::kKept));
+  return sys::SyncDirectory(from.borrow(), layer::kWritable);
 }
 
 absl::Status WritableLayer::Destroy() {
@@ -234,15 +232,15 @@ absl::Status WritableLayer::Destroy() {
   if (keep_) {
     // Back to where Recover would finish this if it is interrupted.
     ASSIGN_OR_RETURN(UniqueFd kept, OpenPart(store_.borrow(), layer::kKept));
-    ASSIGN_OR_RETURN(std::string name, layer::UniqueName());
+    ASSIGN_OR_RETURN(std::string name, sys::UniqueName());
     RETURN_IF_ERROR(
-        layer::RenameNoReplace(kept.borrow(), name_, writable.borrow(), name));
+        sys::RenameNoReplace(kept.borrow(), name_, writable.borrow(), name));
     name_ = std::move(name);
     directory_ = layer::kWritable;
     keep_ = false;
-    RETURN_IF_ERROR(layer::SyncDirectory(kept.borrow(), layer::kKept));
+    RETURN_IF_ERROR(sys::SyncDirectory(kept.borrow(), layer::kKept));
   }
-  RETURN_IF_ERROR(layer::RemoveTree(writable.borrow(), name_));
+  RETURN_IF_ERROR(sys::RemoveTree(writable.borrow(), name_));
   work_.reset();
   upper_.reset();
   dir_.reset();

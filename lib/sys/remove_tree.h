@@ -1,14 +1,14 @@
 // Removal of directory trees that may be hostile: of any depth, and never
 // through a symbolic link or across a mount.
-#ifndef CAISSON_LIB_LAYER_REMOVE_TREE_H_
-#define CAISSON_LIB_LAYER_REMOVE_TREE_H_
+#ifndef CAISSON_LIB_SYS_REMOVE_TREE_H_
+#define CAISSON_LIB_SYS_REMOVE_TREE_H_
 
 #include <string>
 
 #include "absl/status/status.h"
 #include "caisson/unique_fd.h"
 
-namespace caisson::layer {
+namespace caisson::sys {
 
 // Removes `name`, a single path component below `parent`, with everything in
 // it. What is missing already is success. Needs a bounded number of descriptors
@@ -20,6 +20,6 @@ absl::Status RemoveTree(BorrowedFd parent, const std::string& name);
 // Removes everything in the directory `dir`, not the directory itself.
 absl::Status RemoveContents(BorrowedFd dir);
 
-}  // namespace caisson::layer
+}  // namespace caisson::sys
 
-#endif  // CAISSON_LIB_LAYER_REMOVE_TREE_H_
+#endif  // CAISSON_LIB_SYS_REMOVE_TREE_H_

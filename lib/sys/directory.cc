@@ -1,4 +1,4 @@
-#include "lib/layer/directory.h"
+#include "lib/sys/directory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,14 +15,14 @@
 #include "lib/base/status_macros.h"
 #include "lib/sys/open.h"
 
-namespace caisson::layer {
+namespace caisson::sys {
 
 absl::StatusOr<std::vector<std::string>> ListDirectory(BorrowedFd dir) {
-  ASSIGN_OR_RETURN(UniqueFd fd, sys::OpenAt2(dir, ".", O_RDONLY | O_DIRECTORY,
-                                             sys::kNoSymlinks));
+  ASSIGN_OR_RETURN(UniqueFd fd,
+                   OpenAt2(dir, ".", O_RDONLY | O_DIRECTORY, kNoSymlinks));
   DIR* stream = ::fdopendir(fd.get());
   if (stream == nullptr) {
-    return ErrnoError(errno, "fdopendir()", {.step = "layer.store"});
+    return ErrnoError(errno, "fdopendir()", {.step = "directory"});
   }
   std::ignore = fd.release();
   std::vector<std::string> names;
@@ -34,7 +34,7 @@ absl::StatusOr<std::vector<std::string>> ListDirectory(BorrowedFd dir) {
   const int error = errno;
   ::closedir(stream);
   if (error != 0) {
-    return ErrnoError(error, "readdir()", {.step = "layer.store"});
+    return ErrnoError(error, "readdir()", {.step = "directory"});
   }
   return names;
 }
@@ -45,7 +45,7 @@ absl::Status MakeDirectory(BorrowedFd parent, const std::string& name,
   if (::mkdirat(parent.get(), name.c_str(), mode) != 0 ||
       ::fchmodat(parent.get(), name.c_str(), mode, 0) != 0) {
     return ErrnoError(errno, absl::StrCat("mkdirat(", Quoted(name), ")"),
-                      {.step = "layer.store", .path = name});
+                      {.step = "directory", .path = name});
   }
   return absl::OkStatus();
 }
@@ -60,7 +60,7 @@ absl::StatusOr<UniqueFd> OpenOrMakeDirectory(BorrowedFd parent,
 
 absl::StatusOr<UniqueFd> OpenDirectory(BorrowedFd parent,
                                        const std::string& path) {
-  return sys::OpenAt2(parent, path, O_RDONLY | O_DIRECTORY, sys::kNoSymlinks);
+  return OpenAt2(parent, path, O_RDONLY | O_DIRECTORY, kNoSymlinks);
 }
 
 absl::Status RenameNoReplace(BorrowedFd from_dir, const std::string& from,
@@ -71,13 +71,13 @@ absl::Status RenameNoReplace(BorrowedFd from_dir, const std::string& from,
   }
   return ErrnoError(
       errno, absl::StrCat("renameat2(", Quoted(from), ", ", Quoted(to), ")"),
-      {.step = "layer.store", .path = to});
+      {.step = "directory", .path = to});
 }
 
 absl::Status SyncDirectory(BorrowedFd dir, absl::string_view what) {
   if (::fsync(dir.get()) == 0) return absl::OkStatus();
   return ErrnoError(errno, absl::StrCat("fsync(", Quoted(what), ")"),
-                    {.step = "layer.sync", .path = what});
+                    {.step = "directory.sync", .path = what});
 }
 
-}  // namespace caisson::layer
+}  // namespace caisson::sys

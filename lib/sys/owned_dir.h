@@ -6,8 +6,8 @@
 //
 // Thread-safe functions. The lock belongs to the open file description: a
 // duplicate of the descriptor in another process keeps it.
-#ifndef CAISSON_LIB_LAYER_OWNED_DIR_H_
-#define CAISSON_LIB_LAYER_OWNED_DIR_H_
+#ifndef CAISSON_LIB_SYS_OWNED_DIR_H_
+#define CAISSON_LIB_SYS_OWNED_DIR_H_
 
 #include <optional>
 #include <string>
@@ -15,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "caisson/unique_fd.h"
 
-namespace caisson::layer {
+namespace caisson::sys {
 
 struct OwnedDir {
   std::string name;
@@ -33,6 +33,6 @@ absl::StatusOr<OwnedDir> CreateOwnedDir(BorrowedFd parent);
 absl::StatusOr<std::optional<OwnedDir>> TryOwnDir(BorrowedFd parent,
                                                   const std::string& name);
 
-}  // namespace caisson::layer
+}  // namespace caisson::sys
 
-#endif  // CAISSON_LIB_LAYER_OWNED_DIR_H_
+#endif  // CAISSON_LIB_SYS_OWNED_DIR_H_

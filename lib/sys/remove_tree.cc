@@ -1,4 +1,4 @@
-#include "lib/layer/remove_tree.h"
+#include "lib/sys/remove_tree.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,10 +16,10 @@
 #include "lib/base/status_macros.h"
 #include "lib/sys/open.h"
 
-namespace caisson::layer {
+namespace caisson::sys {
 namespace {
 
-constexpr uint64_t kHere = sys::kNoSymlinks | RESOLVE_NO_XDEV;
+constexpr uint64_t kHere = kNoSymlinks | RESOLVE_NO_XDEV;
 // Descriptors held at once. Deeper directories move to the top of the tree.
 constexpr size_t kMaxDepth = 24;
 constexpr char kMovedPrefix[] = ".caisson-removing-";
@@ -62,7 +62,7 @@ void TreeRemover::Fail(int error, absl::string_view operation,
   if (!first_error_.ok()) return;
   first_error_ =
       ErrnoError(error, absl::StrCat(operation, "(", Quoted(name), ")"),
-                 {.step = "layer.remove", .path = name});
+                 {.step = "directory.remove", .path = name});
 }
 
 void TreeRemover::Push(UniqueFd fd, std::string name) {
@@ -118,10 +118,10 @@ void TreeRemover::HandleEntry(const char* entry) {
 int TreeRemover::OpenChild(const std::string& name) {
   const int dir = frames_.back().fd();
   const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
-  int fd = sys::OpenAt2Raw(dir, name.c_str(), flags, kHere);
+  int fd = OpenAt2Raw(dir, name.c_str(), flags, kHere);
   if (fd < 0 && errno == EACCES &&
       ::fchmodat(dir, name.c_str(), 0700, AT_SYMLINK_NOFOLLOW) == 0) {
-    fd = sys::OpenAt2Raw(dir, name.c_str(), flags, kHere);
+    fd = OpenAt2Raw(dir, name.c_str(), flags, kHere);
   }
   return fd;
 }
@@ -187,7 +187,7 @@ void TreeRemover::FinishPass() {
 
 absl::Status RemoveContents(BorrowedFd dir) {
   ASSIGN_OR_RETURN(UniqueFd top,
-                   sys::OpenAt2(dir, ".", O_RDONLY | O_DIRECTORY, kHere));
+                   OpenAt2(dir, ".", O_RDONLY | O_DIRECTORY, kHere));
   return TreeRemover(std::move(top)).Run();
 }
 
@@ -197,19 +197,19 @@ absl::Status RemoveTree(BorrowedFd parent, const std::string& name) {
   }
   if (errno != EISDIR) {
     return ErrnoError(errno, absl::StrCat("unlinkat(", Quoted(name), ")"),
-                      {.step = "layer.remove", .path = name});
+                      {.step = "directory.remove", .path = name});
   }
   absl::StatusOr<UniqueFd> top =
-      sys::OpenAt2(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, kHere);
+      OpenAt2(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, kHere);
   if (absl::IsNotFound(top.status())) return absl::OkStatus();
   RETURN_IF_ERROR(top.status());
   RETURN_IF_ERROR(TreeRemover(*std::move(top)).Run());
   if (::unlinkat(parent.get(), name.c_str(), AT_REMOVEDIR) != 0 &&
       errno != ENOENT) {
     return ErrnoError(errno, absl::StrCat("rmdir(", Quoted(name), ")"),
-                      {.step = "layer.remove", .path = name});
+                      {.step = "directory.remove", .path = name});
   }
   return absl::OkStatus();
 }
 
-}  // namespace caisson::layer
+}  // namespace caisson::sys

@@ -1,6 +1,6 @@
 // Small operations on directories, by descriptor. Thread-safe.
-#ifndef CAISSON_LIB_LAYER_DIRECTORY_H_
-#define CAISSON_LIB_LAYER_DIRECTORY_H_
+#ifndef CAISSON_LIB_SYS_DIRECTORY_H_
+#define CAISSON_LIB_SYS_DIRECTORY_H_
 
 #include <sys/types.h>
 
@@ -12,7 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "caisson/unique_fd.h"
 
-namespace caisson::layer {
+namespace caisson::sys {
 
 // The names in a directory, without "." and "..", unsorted.
 absl::StatusOr<std::vector<std::string>> ListDirectory(BorrowedFd dir);
@@ -39,6 +39,6 @@ absl::Status RenameNoReplace(BorrowedFd from_dir, const std::string& from,
 // names it in errors.
 absl::Status SyncDirectory(BorrowedFd dir, absl::string_view what);
 
-}  // namespace caisson::layer
+}  // namespace caisson::sys
 
-#endif  // CAISSON_LIB_LAYER_DIRECTORY_H_
+#endif  // CAISSON_LIB_SYS_DIRECTORY_H_

@@ -1,4 +1,4 @@
-#include "lib/layer/owned_dir.h"
+#include "lib/sys/owned_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/directory.h"
+#include "lib/sys/directory.h"
 #include "lib/sys/open.h"
 
-namespace caisson::layer {
+namespace caisson::sys {
 namespace {
 
 // Each attempt can only fail because a Recover found the directory in the
@@ -30,12 +30,12 @@ absl::StatusOr<bool> IsAt(BorrowedFd parent, const std::string& name,
   struct stat open = {};
   if (::fstat(fd.get(), &open) != 0) {
     return ErrnoError(errno, absl::StrCat("fstat(", Quoted(name), ")"),
-                      {.step = "layer.store", .path = name});
+                      {.step = "directory", .path = name});
   }
   if (::fstatat(parent.get(), name.c_str(), &named, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return false;
     return ErrnoError(errno, absl::StrCat("fstatat(", Quoted(name), ")"),
-                      {.step = "layer.store", .path = name});
+                      {.step = "directory", .path = name});
   }
   return named.st_ino == open.st_ino && named.st_dev == open.st_dev;
 }
@@ -45,16 +45,15 @@ absl::StatusOr<bool> IsAt(BorrowedFd parent, const std::string& name,
 absl::StatusOr<std::string> UniqueName() {
   char random[16];
   if (::getrandom(random, sizeof(random), 0) != sizeof(random)) {
-    return ErrnoError(errno, "getrandom(16)", {.step = "layer.store"});
+    return ErrnoError(errno, "getrandom(16)", {.step = "directory"});
   }
   return absl::BytesToHexString(absl::string_view(random, sizeof(random)));
 }
 
 absl::StatusOr<std::optional<OwnedDir>> TryOwnDir(BorrowedFd parent,
                                                   const std::string& name) {
-  ASSIGN_OR_RETURN(
-      UniqueFd fd,
-      sys::OpenAt2(parent, name, O_RDONLY | O_DIRECTORY, sys::kNoSymlinks));
+  ASSIGN_OR_RETURN(UniqueFd fd,
+                   OpenAt2(parent, name, O_RDONLY | O_DIRECTORY, kNoSymlinks));
   int result;
   do {
     result = ::flock(fd.get(), LOCK_EX | LOCK_NB);
@@ -62,7 +61,7 @@ absl::StatusOr<std::optional<OwnedDir>> TryOwnDir(BorrowedFd parent,
   if (result != 0) {
     if (errno == EWOULDBLOCK) return std::nullopt;
     return ErrnoError(errno, absl::StrCat("flock(", Quoted(name), ", LOCK_EX)"),
-                      {.step = "layer.lock", .path = name});
+                      {.step = "directory.lock", .path = name});
   }
   // Its former owner may have removed or renamed it just before.
   ASSIGN_OR_RETURN(const bool there, IsAt(parent, name, fd.borrow()));
@@ -90,4 +89,4 @@ absl::StatusOr<OwnedDir> CreateOwnedDir(BorrowedFd parent) {
       absl::StrCat("a new directory was taken away ", kMaxAttempts, " times"));
 }
 
-}  // namespace caisson::layer
+}  // namespace caisson::sys
