@@ -13,9 +13,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
+#include "lib/base/record.h"
 #include "lib/base/status_macros.h"
 #include "lib/net/names.h"
-#include "lib/net/record.h"
 #include "lib/sys/file_lock.h"
 #include "lib/sys/open.h"
 

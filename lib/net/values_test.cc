@@ -4,11 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "lib/base/record.h"
 #include "lib/base/status_matchers.h"
 #include "lib/net/ipv4.h"
 #include "lib/net/names.h"
 #include "lib/net/network_dir.h"
-#include "lib/net/record.h"
 #include "lib/net/subnet_choice.h"
 
 namespace caisson {

@@ -1,14 +1,14 @@
-// The text form of what the network module keeps on disk.
+// The text form of small records on disk.
 //
 //   caisson-lease 1
 //   name web
 //   alias www
 //
 // The first line is the type and its version; every further line is a key, a
-// space and a value. Keys may repeat. Thread-compatible. doc/network-state.md
-// lists the records.
-#ifndef CAISSON_LIB_NET_RECORD_H_
-#define CAISSON_LIB_NET_RECORD_H_
+// space and a value; the last is "end". Keys may repeat. Thread-compatible.
+// doc/network-state.md and doc/volumes.md list the records.
+#ifndef CAISSON_LIB_BASE_RECORD_H_
+#define CAISSON_LIB_BASE_RECORD_H_
 
 #include <string>
 #include <utility>
@@ -45,4 +45,4 @@ class Record final {
 
 }  // namespace caisson
 
-#endif  // CAISSON_LIB_NET_RECORD_H_
+#endif  // CAISSON_LIB_BASE_RECORD_H_

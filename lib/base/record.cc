@@ -1,4 +1,4 @@
-#include "lib/net/record.h"
+#include "lib/base/record.h"
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
