@@ -31,8 +31,8 @@
 //
 // A mount tree can be attached once: one RootFs, one start.
 //
-// Not for: volumes with a name and a life of their own, images (LayerStore) and
-// anything inside of a container that runs already.
+// Not for: volumes with a name and a life of their own (VolumeStore), images
+// (LayerStore) and anything inside of a container that runs already.
 //
 // Needs CAP_SYS_ADMIN and Linux 5.15. What needs more is said at the option;
 // doc/kernel-support.md has the table.
@@ -51,6 +51,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "caisson/hosts_entry.h"
+#include "caisson/mount.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
@@ -63,37 +64,6 @@ class BuiltRoot;
 }  // namespace rootfs
 struct MountContext;
 struct RootFsSlots;
-
-// A file or directory of the host inside of the container.
-struct BindMount {
-  // Absolute path inside. Missing parents and the mount point itself are
-  // created, as `docker run -v` does: in the writable part of the root, or in
-  // the source of the bind mount that they lie in.
-  std::string destination;
-  // What to mount: a path of the host, which is opened once, following
-  // symbolic links; or a descriptor (O_PATH will do), which wins if it is
-  // valid.
-  std::string source;
-  BorrowedFd source_fd;
-  // Of the mount and, with `recursive`, of every mount below it.
-  bool read_only = false;
-  // Takes along what is mounted below the source.
-  bool recursive = true;
-  bool nosuid = false;
-  bool noexec = false;
-  // Weakening: device nodes in it can be opened, by whoever may open them.
-  bool unsafe_devices = false;
-};
-
-// An empty file system in memory; nosuid and nodev.
-struct TmpfsMount {
-  std::string destination;  // as BindMount::destination
-  uint64_t size_bytes = 0;  // 0: the kernel's default, half of the memory
-  uint64_t max_inodes = 0;  // 0: the kernel's default
-  uint32_t mode = 01777;    // of its root directory, which root owns
-  bool read_only = false;
-  bool executable = false;  // whether programs in it may run
-};
 
 // Where writes to the root go.
 enum class RootWrites {
@@ -227,6 +197,14 @@ class [[nodiscard]] RootFs final {
   // the umask plays no part. Only before the start, and not below /proc or
   // /sys.
   absl::Status MakeDirectory(absl::string_view path, mode_t mode);
+
+  // The bind mounts that the options asked for, to mount the same in another
+  // root (`docker run --volumes-from`); change `read_only` as wanted. What was
+  // named by path is opened by that path again, and refused with
+  // FAILED_PRECONDITION if something else is there by now. A use of a volume
+  // goes with it. The result refers to this object, which must live until the
+  // other Create() returns.
+  std::vector<BindMount> binds() const;
 
   // For launchers: appends the operations that attach the tree to a child's
   // mount namespace and make it the child's root and working directory; see

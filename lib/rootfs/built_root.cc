@@ -11,7 +11,10 @@
 #include "absl/strings/str_format.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/rootfs/bind_mount.h"
+#include "lib/sys/copy_tree.h"
 #include "lib/sys/mount.h"
+#include "lib/sys/mount_info.h"
 #include "lib/sys/open.h"
 
 namespace caisson::rootfs {
@@ -59,52 +62,6 @@ absl::StatusOr<UniqueFd> MountTmpfs(const TmpfsMount& wanted,
   return tmpfs.Mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
                      (wanted.executable ? 0 : MOUNT_ATTR_NOEXEC) |
                      (wanted.read_only ? MOUNT_ATTR_RDONLY : 0));
-}
-
-absl::StatusOr<UniqueFd> CloneSource(const BindMount& bind,
-                                     const std::string& name) {
-  auto clone = [&](BorrowedFd fd) {
-    return sys::CloneMount(fd, "", bind.recursive, name);
-  };
-  absl::StatusOr<UniqueFd> mount = absl::UnknownError("");
-  if (bind.source_fd.valid()) {
-    mount = clone(bind.source_fd);
-  } else {
-    ASSIGN_OR_RETURN(const UniqueFd source, sys::Open(bind.source, O_PATH));
-    mount = clone(source.borrow());
-  }
-  if (HasErrno(mount.status(), EINVAL)) {
-    return ErrnoError(EINVAL, absl::StrCat("open_tree(", name, ", CLONE)"),
-                      {.step = "rootfs.bind",
-                       .path = bind.source,
-                       .hint = "the source is unbindable, in another mount "
-                               "namespace, or has locked mounts below it"});
-  }
-  return mount;
-}
-
-absl::StatusOr<UniqueFd> MountBind(const Mount& mount) {
-  const BindMount& bind = *mount.bind;
-  const std::string name = bind.source_fd.valid()
-                               ? absl::StrCat(mount.Field(), ".source_fd")
-                               : Quoted(bind.source);
-  auto clone = CloneSource(bind, name);
-  if (!clone.ok()) {
-    return Annotate(clone.status(),
-                    absl::StrCat(mount.Field(), " for ",
-                                 Quoted(mount.destination.absolute())));
-  }
-  // Private: what is mounted below it inside must not appear on the host, nor
-  // the other way around.
-  const mount_attr attributes = {
-      .attr_set = (bind.read_only ? uint64_t{MOUNT_ATTR_RDONLY} : 0) |
-                  (bind.nosuid ? uint64_t{MOUNT_ATTR_NOSUID} : 0) |
-                  (bind.unsafe_devices ? 0 : uint64_t{MOUNT_ATTR_NODEV}) |
-                  (bind.noexec ? uint64_t{MOUNT_ATTR_NOEXEC} : 0),
-      .propagation = MS_PRIVATE};
-  RETURN_IF_ERROR(sys::SetMountAttributes(clone->borrow(), attributes,
-                                          /*recursive=*/true, name));
-  return clone;
 }
 
 }  // namespace
@@ -182,14 +139,88 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
           MountTmpfs({.size_bytes = options.shm_size_bytes}, "shm", owner_);
       break;
     case Mount::Kind::kTmpfs:
-      object = MountTmpfs(*mount.tmpfs, "tmpfs", owner_);
+      object = MakeTmpfs(mount);
       break;
     case Mount::Kind::kBind:
-      object = MountBind(mount);
+      object = MakeBind(mount);
       break;
   }
   RETURN_IF_ERROR(object.status());
   return Place(mount, *std::move(object));
+}
+
+absl::StatusOr<UniqueFd> BuiltRoot::MakeTmpfs(const Mount& mount) {
+  const TmpfsMount& wanted = *mount.tmpfs;
+  if (!wanted.copy_up) return MountTmpfs(wanted, "tmpfs", owner_);
+  TmpfsMount writable = wanted;
+  writable.read_only = false;
+  ASSIGN_OR_RETURN(UniqueFd object, MountTmpfs(writable, "tmpfs", owner_));
+  ASSIGN_OR_RETURN(const UniqueFd covered, CoveredDirectory(mount));
+  if (covered.valid()) {
+    const absl::Status copied =
+        sys::CopyTree(covered.borrow(), object.borrow());
+    if (!copied.ok()) return Annotate(copied, mount.Field());
+  }
+  if (wanted.read_only) {
+    const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+    RETURN_IF_ERROR(sys::SetMountAttributes(
+        object.borrow(), attributes, /*recursive=*/false, mount.Field()));
+  }
+  return object;
+}
+
+absl::StatusOr<UniqueFd> BuiltRoot::MakeBind(const Mount& mount) {
+  const BindMount& bind = *mount.bind;
+  const std::string field = mount.Field();
+  UniqueFd covered;
+  if (bind.open_source) {
+    ASSIGN_OR_RETURN(covered, CoveredDirectory(mount));
+  }
+  ASSIGN_OR_RETURN(UniqueFd source,
+                   OpenBindSource(bind, covered.borrow(), field));
+  ASSIGN_OR_RETURN(UniqueFd object,
+                   MakeBindMount(bind, source.borrow(), field));
+  RETURN_IF_ERROR(Remember(bind, std::move(source)));
+  return object;
+}
+
+absl::Status BuiltRoot::Remember(const BindMount& bind, UniqueFd source) {
+  const bool by_path = !bind.source.empty();
+  BindMount& kept = binds_.emplace_back();
+  if (by_path) {
+    // Its descriptor would keep the host from unmounting it.
+    ASSIGN_OR_RETURN(kept, PinSource(bind, source.borrow()));
+  } else {
+    kept = bind;
+  }
+  if (bind.source_fd.valid()) {
+    kept.source_fd = source.borrow();
+    held_.push_back(std::move(source));
+  }
+  if (bind.idmap_user_namespace.valid()) {
+    ASSIGN_OR_RETURN(UniqueFd user, sys::Duplicate(bind.idmap_user_namespace));
+    kept.idmap_user_namespace = user.borrow();
+    held_.push_back(std::move(user));
+  }
+  return absl::OkStatus();
+}
+
+// What the image itself has there: not what another mount shows there.
+absl::StatusOr<UniqueFd> BuiltRoot::CoveredDirectory(const Mount& mount) {
+  if (mount.destination.area() != Area::kRoot) return UniqueFd();
+  auto found = tree_.Find(mount.destination.path());
+  if (HasErrno(found.status(), ENOENT)) return UniqueFd();
+  if (!found.ok()) return Annotate(found.status(), mount.Field());
+  struct stat status;
+  if (::fstat(found->get(), &status) != 0) {
+    return ErrnoError(errno, absl::StrCat("fstat(", mount.Field(), ")"),
+                      {.step = "rootfs.bind"});
+  }
+  if (!S_ISDIR(status.st_mode)) return UniqueFd();
+  const std::string& path = mount.destination.absolute();
+  ASSIGN_OR_RETURN(const uint64_t there, sys::MountIdOf(found->borrow(), path));
+  ASSIGN_OR_RETURN(const uint64_t root, sys::MountIdOf(tree_.root(), "/"));
+  return there == root ? *std::move(found) : UniqueFd();
 }
 
 absl::Status BuiltRoot::AddEtcFile(const Mount& mount) {
@@ -348,12 +379,6 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
         "this RootFs was started already; a mount tree can be attached once: "
         "create another one");
   }
-  if (read_only_) {
-    // Not before, so that mount points and directories could be created.
-    const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
-    RETURN_IF_ERROR(sys::SetMountAttributes(tree_.root(), attributes,
-                                            /*recursive=*/false, "root"));
-  }
   TreeView view;
   view.root = tree_.root();
   view.scratch = scratch_.mount();
@@ -364,6 +389,7 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
   view.dev = scratch_.dev();
   view.detached_mounts = scratch_.detached_mounts();
   view.tty_group = tty_group_;
+  view.read_only = read_only_;
   view.pending = &tree_.pending();
   view.late = &late_;
   view.layout = layout_.get();

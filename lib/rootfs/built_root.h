@@ -41,6 +41,7 @@ class BuiltRoot final {
   absl::StatusOr<RootFsSlots> AddTo(plan::PlanBuilder& plan,
                                     const MountContext& context) const;
   void MarkAttached();
+  const std::vector<BindMount>& binds() const { return binds_; }
 
  private:
   BuiltRoot(std::shared_ptr<const Layout> layout, Scratch scratch, Tree tree)
@@ -55,6 +56,10 @@ class BuiltRoot final {
   absl::Status MakeOwnMountPoints();
   absl::Status AddMounts(const RootFsOptions& options);
   absl::Status AddMount(const RootFsOptions& options, const Mount& mount);
+  absl::StatusOr<UniqueFd> MakeTmpfs(const Mount& mount);
+  absl::StatusOr<UniqueFd> MakeBind(const Mount& mount);
+  absl::Status Remember(const BindMount& bind, UniqueFd source);
+  absl::StatusOr<UniqueFd> CoveredDirectory(const Mount& mount);
   absl::Status AddEtcFile(const Mount& mount);
   absl::Status Place(const Mount& mount, UniqueFd object);
   absl::Status Protect();
@@ -67,6 +72,8 @@ class BuiltRoot final {
   UniqueFd proc_;  // places
   UniqueFd sys_;
   std::vector<LateMount> late_;
+  std::vector<BindMount> binds_;
+  std::vector<UniqueFd> held_;  // descriptors that binds_ refers to
   Owner owner_;
   bool tty_group_ = true;
   bool read_only_ = false;

@@ -13,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/rootfs/bind_mount.h"
 #include "lib/rootfs/etc_files.h"
 #include "lib/rootfs/protected_paths.h"
 
@@ -119,19 +120,6 @@ absl::Status CheckLayers(const RootFsOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status CheckBind(const Mount& mount) {
-  const BindMount& bind = *mount.bind;
-  if (bind.source_fd.valid() != bind.source.empty()) {
-    return Invalid(mount.Field(), " needs either a source or a source_fd");
-  }
-  const bool absolute = bind.source.empty() || bind.source[0] == '/';
-  if (absolute && bind.source.find('\0') == std::string::npos) {
-    return absl::OkStatus();
-  }
-  return Invalid(absl::StrCat(mount.Field(), ".source ", Quoted(bind.source)),
-                 absolute ? " has a NUL" : " is not an absolute path");
-}
-
 absl::Status CheckTmpfs(const Mount& mount) {
   if ((mount.tmpfs->mode & ~kModeBits) == 0) return absl::OkStatus();
   return Invalid(
@@ -155,7 +143,7 @@ absl::Status AddRequested(const RootFsOptions& options,
     mount.index = i;
     mount.bind = &options.binds[i];
     RETURN_IF_ERROR(finish(mount, mount.bind->destination));
-    RETURN_IF_ERROR(CheckBind(mount));
+    RETURN_IF_ERROR(CheckBindSource(*mount.bind, mount.Field()));
   }
   for (size_t i = 0; i < options.tmpfs.size(); ++i) {
     Mount& mount = mounts.emplace_back();

@@ -193,13 +193,13 @@ TEST(LayoutTest, RefusesOptionsThatContradict) {
   EXPECT_THAT(problem([](O o) { o.hostname = "a b"; }),
               HasSubstr("RootFsOptions.hostname \"a b\""));
   EXPECT_THAT(problem([](O o) { o.binds = {{.destination = "/a"}}; }),
-              HasSubstr("binds[0] needs either a source or a source_fd"));
+              HasSubstr("binds[0] needs one of source, source_fd"));
   EXPECT_THAT(
       problem([](O o) {
         o.binds = {
             {.destination = "/a", .source = "/x", .source_fd = BorrowedFd(0)}};
       }),
-      HasSubstr("binds[0] needs either a source or a source_fd"));
+      HasSubstr("binds[0] needs one of source, source_fd"));
   EXPECT_THAT(
       problem([](O o) { o.binds = {{.destination = "/a", .source = "x"}}; }),
       HasSubstr("binds[0].source \"x\" is not an absolute path"));

@@ -187,6 +187,15 @@ class MountSteps {
               "move_mount(root, \"/\")")
         .Path("/")
         .Hint("a RootFs can be started once");
+    if (!tree_.read_only) return;
+    // Not before: until the start, mount points and directories are created.
+    const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
+    plan_
+        .Call(SYS_mount_setattr,
+              {slots_.root, empty_, AT_EMPTY_PATH, plan_.Object(attributes),
+               sizeof(attributes)},
+              "mount_setattr(root, RDONLY)")
+        .Path("/");
   }
 
   // While the launcher's are still in sight.

@@ -30,6 +30,7 @@ struct TreeView {
   BorrowedFd dev;  // the mount; if `pending` is empty, attached already
   bool detached_mounts = true;
   bool tty_group = true;
+  bool read_only = false;  // makes `root` read-only
   const std::vector<PendingMount>* pending = nullptr;  // /dev is the first
   const std::vector<LateMount>* late = nullptr;
   const Layout* layout = nullptr;

@@ -184,6 +184,33 @@ TEST_P(MountsTest, TmpfsSizesAndModes) {
   EXPECT_EQ(result.Value("more"), "1");
 }
 
+TEST_P(MountsTest, TmpfsWithTheImagesContent) {
+  const std::string top = MakeLayer(
+      "top", {"var/run/a=text", "var/run/l -> /etc/passwd", "run -> var/run",
+              "full/big=" + std::string(9999, 'x')});
+  ASSERT_EQ(::chmod((top + "/var/run").c_str(), 0751), 0);
+  ASSERT_EQ(::chown((top + "/var/run").c_str(), 5, 6), 0);
+  RootFsOptions options = BaseOptions({top});
+  options.tmpfs = {{.destination = "/run", .copy_up = true},
+                   {.destination = "/data", .read_only = true, .copy_up = true},
+                   {.destination = "/missing", .mode = 0700, .copy_up = true}};
+  const ScriptResult result = RunWith(
+      options,
+      "cat /var/run/a; echo; stat -c run=%a:%u:%g /run/; readlink /run/l; "
+      "stat -f -c fs=%T /var/run; echo x > /run/b; cat /data/lower; echo; "
+      "touch /data/x 2>/dev/null; echo ro=$?; stat -c missing=%a /missing");
+  EXPECT_EQ(result.output,
+            "text\nrun=751:5:6\n/etc/passwd\nfs=tmpfs\nlower\nro=1\n"
+            "missing=700\n");
+  EXPECT_NE(::access((top + "/var/run/b").c_str(), F_OK), 0);
+  options.tmpfs = {
+      {.destination = "/full", .size_bytes = 4096, .copy_up = true}};
+  EXPECT_THAT(BuiltRoot::Build(options, limits()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("RootFsOptions.tmpfs[0]"),
+                             HasSubstr("the copy goes to is full"))));
+}
+
 TEST_P(MountsTest, MountsInDevAndInsteadOfDefaults) {
   const std::string source = MakeLayer("source", {"file=mine"});
   RootFsOptions options = BaseOptions();

@@ -26,6 +26,8 @@ absl::Status RootFs::MakeDirectory(absl::string_view path, mode_t mode) {
   return built_->MakeDirectory(path, mode);
 }
 
+std::vector<BindMount> RootFs::binds() const { return built_->binds(); }
+
 absl::StatusOr<RootFsSlots> RootFs::AddTo(plan::PlanBuilder& plan,
                                           const MountContext& context) const {
   return built_->AddTo(plan, context);

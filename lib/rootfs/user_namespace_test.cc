@@ -126,6 +126,18 @@ TEST_F(IdMappedTest, ReadOnlyWithOneAndTwoLayers) {
   EXPECT_EQ(RunWith(options, script, script_).output, "root=0:0\ntouch=1\n");
 }
 
+// The child, not the host, makes the root read-only.
+TEST_F(IdMappedTest, ReadOnlyAboveAWritableLayer) {
+  RootFsOptions options = Options();
+  options.read_only = true;
+  EXPECT_EQ(RunWith(options,
+                    "touch /x 2>/dev/null; echo touch=$?; touch /dev/shm/x; "
+                    "echo shm=$?",
+                    script_)
+                .output,
+            "touch=1\nshm=0\n");
+}
+
 TEST_F(IdMappedTest, MissingMountPointsBelongToItsRoot) {
   RootFsOptions options = Options();
   const std::string layer = MakeLayer("bare", {});
