@@ -6,6 +6,8 @@
 //   process.h        ProcessSpec, Process, ExitStatus
 //   layer_store.h    LayerStore: images and layers on disk
 //   root_fs.h        RootFs: the file system that a container sees
+//   mount.h          BindMount, TmpfsMount: what it mounts beside the image
+//   volume.h         VolumeStore: named directories that outlive containers
 //   namespace.h      Namespace: its kernel namespaces, host name, ids
 //   id_range_pool.h  IdRangePool: ids of the host for its users
 //   cgroup.h         CgroupParent, Cgroup: its limits, and how to end it
@@ -32,6 +34,7 @@
 #include "caisson/id_range_pool.h"
 #include "caisson/launcher.h"
 #include "caisson/layer_store.h"
+#include "caisson/mount.h"
 #include "caisson/namespace.h"
 #include "caisson/net_endpoint.h"
 #include "caisson/notation.h"
@@ -39,5 +42,6 @@
 #include "caisson/root_fs.h"
 #include "caisson/security.h"
 #include "caisson/unique_fd.h"
+#include "caisson/volume.h"
 
 #endif  // CAISSON_CAISSON_H_
