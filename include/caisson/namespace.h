@@ -22,6 +22,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "caisson/unique_fd.h"
@@ -32,6 +33,14 @@ namespace caisson {
 enum class NamespaceSource {
   kNew,            // a new one
   kShareWithHost,  // the host's own: a weakening of the isolation
+};
+
+// A kernel parameter as for sysctl(8): "net.ipv4.ip_forward", "1". After a
+// first
+// '/' the name is a path below /proc/sys: "net/ipv4/conf/eth0.100/forwarding".
+struct Sysctl {
+  std::string name;
+  std::string value;
 };
 
 struct NamespaceOptions {
@@ -48,13 +57,20 @@ struct NamespaceOptions {
   // At most 64 bytes, of letters, digits, '-' and '.'; empty: the host's name.
   // Needs a uts namespace of its own.
   std::string hostname;
+  // Written in this order before the process has its root; the first that the
+  // kernel refuses fails the start. Only parameters that belong to a namespace
+  // which is not the host's: net.*, the kernel.msg*, sem*, shm* and fs.mqueue.*
+  // of ipc, kernel.domainname, and the user.max_* of `user`, which are those of
+  // all its processes.
+  std::vector<Sysctl> sysctls;
 };
 
 class Namespace final {
  public:
   // INVALID_ARGUMENT names the option: a host name that is no name, or one for
   // the host's own uts namespace, or a user namespace together with a shared
-  // ipc or net namespace that it does not own.
+  // ipc or net namespace that it does not own, or a parameter that would change
+  // the host or that is there twice.
   static absl::StatusOr<Namespace> Create(NamespaceOptions options);
 
   Namespace(Namespace&&) = default;

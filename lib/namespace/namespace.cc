@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -12,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/namespace/sysctl.h"
 
 namespace caisson {
 namespace {
@@ -74,6 +77,21 @@ absl::Status CheckUser(const NamespaceOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckSysctls(const NamespaceOptions& options) {
+  const SysctlScope own = SysctlScopeOf(options);
+  std::set<std::string> paths;
+  for (const Sysctl& sysctl : options.sysctls) {
+    ASSIGN_OR_RETURN(std::string path,
+                     ValidateSysctl(sysctl.name, sysctl.value, own));
+    if (!paths.insert(std::move(path)).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("NamespaceOptions.sysctls: ", Quoted(sysctl.name),
+                       " is there twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 Namespace::Namespace(NamespaceOptions options) : options_(std::move(options)) {}
@@ -81,6 +99,7 @@ Namespace::Namespace(NamespaceOptions options) : options_(std::move(options)) {}
 absl::StatusOr<Namespace> Namespace::Create(NamespaceOptions options) {
   RETURN_IF_ERROR(CheckHostname(options));
   RETURN_IF_ERROR(CheckUser(options));
+  RETURN_IF_ERROR(CheckSysctls(options));
   return Namespace(std::move(options));
 }
 

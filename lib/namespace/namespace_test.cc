@@ -80,5 +80,27 @@ TEST(NamespaceTest, UserNamespaceOwnsWhatItIsUsedWith) {
                        HasSubstr("NamespaceOptions.ipc")));
 }
 
+TEST(NamespaceTest, SysctlsAreChecked) {
+  NamespaceOptions good;
+  good.sysctls = {{"net.ipv4.ip_forward", "1"}, {"kernel.sem", "1 2 3 4"}};
+  EXPECT_OK(Check(std::move(good)));
+  NamespaceOptions shared;
+  shared.net = NamespaceSource::kShareWithHost;
+  shared.sysctls = {{"net.ipv4.ip_forward", "1"}};
+  EXPECT_THAT(Check(std::move(shared)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("needs a network namespace of its own")));
+  NamespaceOptions user;
+  user.sysctls = {{"user.max_net_namespaces", "1"}};
+  EXPECT_THAT(Check(std::move(user)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("needs a user namespace of its own")));
+  NamespaceOptions twice;
+  twice.sysctls = {{"net.ipv4.ip_forward", "1"}, {"net/ipv4/ip_forward", "0"}};
+  EXPECT_THAT(Check(std::move(twice)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("\"net/ipv4/ip_forward\" is there twice")));
+}
+
 }  // namespace
 }  // namespace caisson

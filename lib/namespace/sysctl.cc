@@ -184,6 +184,13 @@ absl::Status CheckValue(absl::string_view name, absl::string_view value) {
 
 }  // namespace
 
+SysctlScope SysctlScopeOf(const NamespaceOptions& options) {
+  return {.net = options.net == NamespaceSource::kNew,
+          .ipc = options.ipc == NamespaceSource::kNew,
+          .uts = options.uts == NamespaceSource::kNew,
+          .user = options.user.valid()};
+}
+
 absl::StatusOr<std::string> ValidateSysctl(absl::string_view name,
                                            absl::string_view value,
                                            const SysctlScope& own) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "caisson/namespace.h"
 
 namespace caisson {
 
@@ -17,6 +18,8 @@ struct SysctlScope {
   bool uts = false;
   bool user = false;
 };
+
+SysctlScope SysctlScopeOf(const NamespaceOptions& options);
 
 // The path of `name` below /proc/sys, "net/ipv4/ip_forward". As sysctl(8) has
 // it, the first separator in `name` decides: after a '.', '.' and '/' change
