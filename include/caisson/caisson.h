@@ -12,7 +12,9 @@
 //   id_range_pool.h  IdRangePool: ids of the host for its users
 //   cgroup.h         CgroupParent, Cgroup: its limits, and how to end it
 //   net_endpoint.h   NetEndpoint in a Network: its interface, address, ports
-//   security.h       SecurityPolicy: capabilities and system calls
+//   security.h       SecurityPolicy: capabilities, system calls, paths
+//   seccomp.h        SeccompProfile: system calls as OCI writes them
+//   seccomp_notify.h SeccompListener: system calls that the host answers
 //   console.h        Console: a person at a container's terminal
 //   notation.h       Docker's notations for options, parsed
 //   error.h          what is behind an absl::Status of this library
@@ -40,6 +42,8 @@
 #include "caisson/notation.h"
 #include "caisson/process.h"
 #include "caisson/root_fs.h"
+#include "caisson/seccomp.h"
+#include "caisson/seccomp_notify.h"
 #include "caisson/security.h"
 #include "caisson/unique_fd.h"
 #include "caisson/volume.h"

@@ -38,8 +38,8 @@ class BpfAssembler final {
   // Clears the bits of the accumulator that `mask` lacks, goes on at `next`.
   Label And(uint32_t mask, Label next);
 
-  // Compares the accumulator with `k`; `comparison` is BPF_JEQ, BPF_JGE or
-  // BPF_JSET.
+  // Compares the accumulator with `k`; `comparison` is BPF_JEQ, BPF_JGE,
+  // BPF_JGT or BPF_JSET.
   Label Branch(uint16_t comparison, uint32_t k, Label if_true, Label if_false);
 
   // The program; it begins with the instruction that was written last.

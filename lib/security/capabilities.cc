@@ -131,6 +131,69 @@ absl::StatusOr<uint64_t> ParseSet(absl::string_view field,
   return set;
 }
 
+std::vector<std::string> Names(uint64_t set) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 64; ++i) {
+    if ((set >> i & 1) != 0) names.push_back(CapabilityName(i));
+  }
+  return names;
+}
+
+constexpr absl::string_view kSets = "SecurityOptions.unsafe_capability_sets.";
+
+// `inner` must lie within `outer`; `why` says what the kernel does otherwise.
+absl::Status RequireWithin(absl::string_view inner_name, uint64_t inner,
+                           absl::string_view outer_name, uint64_t outer,
+                           absl::string_view why) {
+  const uint64_t excess = inner & ~outer;
+  if (excess == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(kSets, inner_name, " has ",
+                                                 Names(excess)[0], ", which ",
+                                                 outer_name, " lacks: ", why));
+}
+
+absl::Status CheckSets(const CapabilityMasks& sets) {
+  RETURN_IF_ERROR(RequireWithin("permitted", sets.permitted, "bounding",
+                                sets.bounding,
+                                "an exec would take it from root"));
+  RETURN_IF_ERROR(RequireWithin("inheritable", sets.inheritable, "bounding",
+                                sets.bounding, "capset(2) refuses that"));
+  RETURN_IF_ERROR(RequireWithin("effective", sets.effective, "permitted",
+                                sets.permitted, "capset(2) refuses that"));
+  RETURN_IF_ERROR(RequireWithin("ambient", sets.ambient, "permitted",
+                                sets.permitted, "prctl(2) refuses that"));
+  return RequireWithin("ambient", sets.ambient, "inheritable", sets.inheritable,
+                       "prctl(2) refuses that");
+}
+
+absl::StatusOr<SetsChoice> ExactSets(const CapabilitySets& wanted,
+                                     const KernelCapabilities& kernel) {
+  CapabilityMasks sets;
+  const struct {
+    absl::string_view name;
+    const std::vector<std::string>& names;
+    uint64_t& set;
+  } fields[] = {{"bounding", wanted.bounding, sets.bounding},
+                {"effective", wanted.effective, sets.effective},
+                {"permitted", wanted.permitted, sets.permitted},
+                {"inheritable", wanted.inheritable, sets.inheritable},
+                {"ambient", wanted.ambient, sets.ambient}};
+  uint64_t missing = 0;
+  for (const auto& field : fields) {
+    const std::string path = absl::StrCat(kSets, field.name);
+    for (const std::string& name : field.names) {
+      ASSIGN_OR_RETURN(const int capability, ParseCapability(path, name));
+      field.set |= uint64_t{1} << capability;
+    }
+  }
+  RETURN_IF_ERROR(CheckSets(sets));
+  for (const auto& field : fields) {
+    missing |= field.set & ~kernel.bounding;
+    field.set &= kernel.bounding;
+  }
+  return SetsChoice{.root = sets, .user = sets, .missing = Names(missing)};
+}
+
 }  // namespace
 
 uint64_t DefaultCapabilities() {
@@ -186,14 +249,46 @@ absl::StatusOr<CapabilityChoice> ChooseCapabilities(
       const uint64_t added,
       ParseSet("SecurityOptions.unsafe_add_capabilities", add, kernel.all()));
   const uint64_t wanted = (DefaultCapabilities() & ~dropped) | added;
-  CapabilityChoice choice;
-  choice.granted = wanted & kernel.bounding;
-  for (int i = 0; i < 64; ++i) {
-    if ((wanted & ~kernel.bounding) >> i & 1) {
-      choice.missing.push_back(CapabilityName(i));
+  return CapabilityChoice{.granted = wanted & kernel.bounding,
+                          .missing = Names(wanted & ~kernel.bounding)};
+}
+
+absl::StatusOr<SetsChoice> ChooseSets(const SecurityOptions& options,
+                                      const KernelCapabilities& kernel) {
+  if (options.unsafe_capability_sets.has_value()) {
+    if (!options.drop_capabilities.empty() ||
+        !options.unsafe_add_capabilities.empty() ||
+        !options.unsafe_ambient_capabilities.empty()) {
+      return absl::InvalidArgumentError(
+          "SecurityOptions.unsafe_capability_sets takes the place of "
+          "drop_capabilities, unsafe_add_capabilities and "
+          "unsafe_ambient_capabilities: leave them empty");
     }
+    return ExactSets(*options.unsafe_capability_sets, kernel);
   }
-  return choice;
+  std::vector<std::string> drop = options.drop_capabilities;
+  // The filter is what keeps root inside from making nodes of the host's
+  // devices; without it the capability goes.
+  if (options.unsafe_seccomp.has_value()) drop.push_back("CAP_MKNOD");
+  std::vector<std::string> add = options.unsafe_add_capabilities;
+  ASSIGN_OR_RETURN(const uint64_t ambient,
+                   ParseSet("SecurityOptions.unsafe_ambient_capabilities",
+                            options.unsafe_ambient_capabilities, kernel.all()));
+  for (const std::string& name : Names(ambient)) add.push_back(name);
+  ASSIGN_OR_RETURN(CapabilityChoice choice,
+                   ChooseCapabilities(drop, add, kernel));
+  const uint64_t kept = ambient & choice.granted;
+  return SetsChoice{.root = {.bounding = choice.granted,
+                             .effective = choice.granted,
+                             .permitted = choice.granted,
+                             .inheritable = kept,
+                             .ambient = kept},
+                    .user = {.bounding = choice.granted,
+                             .effective = kept,
+                             .permitted = kept,
+                             .inheritable = kept,
+                             .ambient = kept},
+                    .missing = std::move(choice.missing)};
 }
 
 }  // namespace caisson::security

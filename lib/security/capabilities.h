@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "caisson/security.h"
 
 namespace caisson::security {
 
@@ -50,6 +51,17 @@ struct CapabilityChoice {
 absl::StatusOr<CapabilityChoice> ChooseCapabilities(
     absl::Span<const std::string> drop, absl::Span<const std::string> add,
     const KernelCapabilities& kernel);
+
+struct SetsChoice {
+  CapabilityMasks root;
+  CapabilityMasks user;  // of everybody else
+  std::vector<std::string> missing;
+};
+
+// What `options` ask for, as far as `kernel` can grant it. `options` may have
+// either the sets or the differences to the default.
+absl::StatusOr<SetsChoice> ChooseSets(const SecurityOptions& options,
+                                      const KernelCapabilities& kernel);
 
 }  // namespace caisson::security
 

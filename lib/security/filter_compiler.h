@@ -1,7 +1,7 @@
-// Compiles the default profile to classic BPF.
+// Compiles a table of decisions to classic BPF.
 //
 // libseccomp serves as the table of numbers only. Its own compiler cannot say
-// what the profile says: an unassigned number and a forbidden one have
+// what the default profile says: an unassigned number and a forbidden one have
 // different answers, one rule of ioctl is an exception from "allowed", and the
 // newest calls are not in its tables. Nor can it join neighbouring numbers with
 // the same answer into one comparison, so that its programs are several times
@@ -10,19 +10,17 @@
 #ifndef CAISSON_LIB_SECURITY_FILTER_COMPILER_H_
 #define CAISSON_LIB_SECURITY_FILTER_COMPILER_H_
 
-#include <cstdint>
 #include <vector>
 
 #include "caisson/security.h"
-#include "lib/security/syscall_numbers.h"
+#include "lib/security/filter_table.h"
 
 namespace caisson::security {
 
-// The filter for processes with these capabilities, for all ways into a kernel
-// of `architecture`. A seccomp_data::arch that such a kernel cannot have kills
-// the process. Pure and thread-safe.
-std::vector<BpfInstruction> CompileDefaultProfile(Architecture architecture,
-                                                  uint64_t capabilities);
+// A binary search for the number, then for the value of the argument where one
+// argument decides, or else condition by condition. Pure and thread-safe. The
+// caller checks the length (BPF_MAXINSNS).
+std::vector<BpfInstruction> CompileTable(const FilterTable& table);
 
 }  // namespace caisson::security
 

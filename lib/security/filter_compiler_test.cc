@@ -28,6 +28,8 @@
 #include "lib/security/bpf_machine.h"
 #include "lib/security/capabilities.h"
 #include "lib/security/default_profile.h"
+#include "lib/security/default_table.h"
+#include "lib/security/syscall_numbers.h"
 
 namespace caisson::security {
 namespace {
@@ -38,10 +40,16 @@ constexpr uint32_t kAllow = SECCOMP_RET_ALLOW;
 constexpr uint32_t kEperm = SECCOMP_RET_ERRNO | EPERM;
 constexpr uint32_t kEnosys = SECCOMP_RET_ERRNO | ENOSYS;
 constexpr uint32_t kKill = SECCOMP_RET_KILL_PROCESS;
-constexpr uint32_t kX32 = 0x40000000;
+constexpr uint32_t kX32 = kX32Bit;
 constexpr uint64_t kAllCapabilities = ~uint64_t{0};
 
 constexpr uint64_t Mask(int capability) { return uint64_t{1} << capability; }
+
+std::vector<BpfInstruction> CompileDefaultProfile(Architecture architecture,
+                                                  uint64_t capabilities) {
+  return CompileTable(MakeDefaultTable(
+      architecture, {.capabilities = capabilities, .denied = kEperm}));
+}
 
 // A compiled profile and the numbers behind the names.
 class Filter {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 namespace caisson::security {
@@ -17,7 +18,6 @@ namespace {
 constexpr uint32_t kLastOfLibseccomp = 450;
 
 // arch/x86/entry/syscalls/syscall_64.tbl of the kernel.
-constexpr uint32_t kX32Bit = 0x40000000;
 constexpr uint32_t kX32First = 512;
 constexpr uint32_t kX32Last = 547;
 
@@ -79,30 +79,168 @@ Entry MakeEntry(uint32_t audit_arch, uint32_t token) {
   return entry;
 }
 
-}  // namespace
-
-std::vector<Entry> EntriesOf(Architecture architecture) {
-  std::vector<Entry> entries;
+Entry MakeWay(SeccompArchitecture architecture) {
   switch (architecture) {
-    case Architecture::kX86_64: {
-      Entry x86_64 = MakeEntry(AUDIT_ARCH_X86_64, SCMP_ARCH_X86_64);
-      x86_64.names.emplace(kUretprobe.number, kUretprobe.name);
-      x86_64.number_mask = ~kX32Bit;
-      AddKnown(SCMP_ARCH_X32, 0, kLastOfLibseccomp, x86_64);
-      AddKnown(SCMP_ARCH_X32, kX32First, kX32Last, x86_64);
-      entries.push_back(std::move(x86_64));
-      entries.push_back(MakeEntry(AUDIT_ARCH_I386, SCMP_ARCH_X86));
-      break;
+    case SeccompArchitecture::kX86_64: {
+      Entry entry = MakeEntry(AUDIT_ARCH_X86_64, SCMP_ARCH_X86_64);
+      entry.names.emplace(kUretprobe.number, kUretprobe.name);
+      return entry;
     }
-    case Architecture::kAarch64: {
-      entries.push_back(MakeEntry(AUDIT_ARCH_AARCH64, SCMP_ARCH_AARCH64));
-      Entry arm = MakeEntry(AUDIT_ARCH_ARM, SCMP_ARCH_ARM);
-      AddKnown(SCMP_ARCH_ARM, kArmPrivateFirst, kArmPrivateLast, arm);
-      entries.push_back(std::move(arm));
-      break;
+    case SeccompArchitecture::kX32: {
+      Entry entry = MakeEntry(AUDIT_ARCH_X86_64, SCMP_ARCH_X32);
+      AddKnown(SCMP_ARCH_X32, kX32First, kX32Last, entry);
+      Entry marked = {
+          .audit_arch = AUDIT_ARCH_X86_64, .number_mask = ~0u, .names = {}};
+      for (const auto& [number, name] : entry.names) {
+        marked.names.emplace(number | kX32Bit, name);
+      }
+      return marked;
+    }
+    case SeccompArchitecture::kX86:
+      return MakeEntry(AUDIT_ARCH_I386, SCMP_ARCH_X86);
+    case SeccompArchitecture::kAarch64:
+      return MakeEntry(AUDIT_ARCH_AARCH64, SCMP_ARCH_AARCH64);
+    case SeccompArchitecture::kArm: {
+      Entry entry = MakeEntry(AUDIT_ARCH_ARM, SCMP_ARCH_ARM);
+      AddKnown(SCMP_ARCH_ARM, kArmPrivateFirst, kArmPrivateLast, entry);
+      return entry;
     }
   }
-  return entries;
+  return {};
+}
+
+std::vector<Entry> MakeEntries(Architecture architecture) {
+  if (architecture == Architecture::kAarch64) {
+    return {MakeWay(SeccompArchitecture::kAarch64),
+            MakeWay(SeccompArchitecture::kArm)};
+  }
+  Entry x86_64 = MakeWay(SeccompArchitecture::kX86_64);
+  x86_64.number_mask = ~kX32Bit;
+  AddKnown(SCMP_ARCH_X32, 0, kLastOfLibseccomp, x86_64);
+  AddKnown(SCMP_ARCH_X32, kX32First, kX32Last, x86_64);
+  return {std::move(x86_64), MakeWay(SeccompArchitecture::kX86)};
+}
+
+NumberTable MakeNumbers(SeccompArchitecture architecture) {
+  Entry way = MakeWay(architecture);
+  NumberTable table;
+  table.audit_arch = way.audit_arch;
+  for (const auto& [number, name] : way.names) {
+    table.numbers.emplace(name, number);
+  }
+  table.names = std::move(way.names);
+  return table;
+}
+
+constexpr SeccompArchitecture kWaysIntoX86_64[] = {SeccompArchitecture::kX86_64,
+                                                   SeccompArchitecture::kX86,
+                                                   SeccompArchitecture::kX32};
+constexpr SeccompArchitecture kWaysIntoAarch64[] = {
+    SeccompArchitecture::kAarch64, SeccompArchitecture::kArm};
+
+// include/uapi/linux/net.h and ipc.h.
+constexpr Numbered kSocketCalls[] = {
+    {1, "socket"},    {2, "bind"},        {3, "connect"},     {4, "listen"},
+    {5, "accept"},    {6, "getsockname"}, {7, "getpeername"}, {8, "socketpair"},
+    {9, "send"},      {10, "recv"},       {11, "sendto"},     {12, "recvfrom"},
+    {13, "shutdown"}, {14, "setsockopt"}, {15, "getsockopt"}, {16, "sendmsg"},
+    {17, "recvmsg"},  {18, "accept4"},    {19, "recvmmsg"},   {20, "sendmmsg"},
+};
+constexpr Numbered kIpcCalls[] = {
+    {1, "semop"},   {2, "semget"},  {3, "semctl"},  {4, "semtimedop"},
+    {11, "msgsnd"}, {12, "msgrcv"}, {13, "msgget"}, {14, "msgctl"},
+    {21, "shmat"},  {22, "shmdt"},  {23, "shmget"}, {24, "shmctl"},
+};
+constexpr uint32_t kI386Socketcall = 102;
+constexpr uint32_t kI386Ipc = 117;
+
+}  // namespace
+
+const std::vector<Entry>& EntriesOf(Architecture architecture) {
+  static const auto* const x86_64 =
+      new std::vector<Entry>(MakeEntries(Architecture::kX86_64));
+  static const auto* const aarch64 =
+      new std::vector<Entry>(MakeEntries(Architecture::kAarch64));
+  return architecture == Architecture::kX86_64 ? *x86_64 : *aarch64;
+}
+
+const NumberTable& NumbersOf(SeccompArchitecture architecture) {
+  static const auto* const tables = [] {
+    auto* made = new std::vector<NumberTable>;
+    for (int i = 0; i <= static_cast<int>(SeccompArchitecture::kArm); ++i) {
+      made->push_back(MakeNumbers(static_cast<SeccompArchitecture>(i)));
+    }
+    return made;
+  }();
+  return (*tables)[static_cast<size_t>(architecture)];
+}
+
+absl::Span<const SeccompArchitecture> WaysInto(Architecture architecture) {
+  if (architecture == Architecture::kX86_64) return kWaysIntoX86_64;
+  return kWaysIntoAarch64;
+}
+
+absl::string_view NameOf(SeccompArchitecture architecture) {
+  switch (architecture) {
+    case SeccompArchitecture::kX86_64:
+      return "x86_64";
+    case SeccompArchitecture::kX86:
+      return "i386";
+    case SeccompArchitecture::kX32:
+      return "x32";
+    case SeccompArchitecture::kAarch64:
+      return "aarch64";
+    case SeccompArchitecture::kArm:
+      return "arm";
+  }
+  return "?";
+}
+
+bool Is32Bit(SeccompArchitecture architecture) {
+  return architecture != SeccompArchitecture::kX86_64 &&
+         architecture != SeccompArchitecture::kAarch64;
+}
+
+Multiplexed MultiplexedOf(SeccompArchitecture architecture,
+                          absl::string_view name) {
+  if (architecture != SeccompArchitecture::kX86) return {};
+  for (const Numbered& call : kSocketCalls) {
+    if (call.name == name) return {kI386Socketcall, call.number};
+  }
+  for (const Numbered& call : kIpcCalls) {
+    if (call.name == name) return {kI386Ipc, call.number};
+  }
+  return {};
 }
 
 }  // namespace caisson::security
+
+namespace caisson {
+
+std::string SyscallName(uint32_t audit_arch, uint32_t number) {
+  using security::NameOf;
+  using security::NumbersOf;
+  absl::string_view way = "an unknown architecture";
+  for (int i = 0; i <= static_cast<int>(SeccompArchitecture::kArm); ++i) {
+    const auto architecture = static_cast<SeccompArchitecture>(i);
+    const security::NumberTable& table = NumbersOf(architecture);
+    if (table.audit_arch != audit_arch) continue;
+    const bool x32 = architecture == SeccompArchitecture::kX32;
+    if (x32 != (audit_arch == AUDIT_ARCH_X86_64 &&
+                (number & security::kX32Bit) != 0)) {
+      continue;
+    }
+    way = NameOf(architecture);
+    const auto found = table.names.find(number);
+    if (found == table.names.end()) break;
+    if (audit_arch == NativeAuditArch() && !x32) return found->second;
+    return absl::StrCat(way, " ", found->second);
+  }
+  return absl::StrCat("syscall ", number, " of ", way);
+}
+
+uint32_t NativeAuditArch() {
+  return security::EntriesOf(security::kNativeArchitecture)[0].audit_arch;
+}
+
+}  // namespace caisson

@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "caisson/seccomp.h"
+
 namespace caisson::security {
 
 // An architecture of the kernel. It also runs the programs of its predecessors.
@@ -19,6 +23,9 @@ inline constexpr Architecture kNativeArchitecture = Architecture::kAarch64;
 #else
 #error "no table of system calls for this architecture"
 #endif
+
+// In every number of x32, beside those of x86_64 with the same `arch`.
+inline constexpr uint32_t kX32Bit = 0x40000000;
 
 // One way into the kernel: what struct seccomp_data has as `arch`, and the
 // numbers that mean something there.
@@ -38,11 +45,38 @@ struct Entry {
 //
 // libseccomp knows the numbers up to 450 (Linux 5.17). Since 5.1 a new system
 // call has the same number everywhere, so that one list of our own goes on from
-// there, up to kNewestNumber.
-std::vector<Entry> EntriesOf(Architecture architecture);
+// there, up to kNewestNumber. Made once.
+const std::vector<Entry>& EntriesOf(Architecture architecture);
 
 // removexattrat, Linux 6.13.
 inline constexpr uint32_t kNewestNumber = 466;
+
+// The numbers of one way alone: x32 has bit 30 in its numbers and is not mixed
+// with x86_64.
+struct NumberTable {
+  uint32_t audit_arch;
+  std::map<uint32_t, std::string> names;
+  std::multimap<std::string, uint32_t, std::less<>> numbers;
+};
+const NumberTable& NumbersOf(SeccompArchitecture architecture);
+
+// The ways into a kernel of `architecture`, its own first.
+absl::Span<const SeccompArchitecture> WaysInto(Architecture architecture);
+
+// "x86_64", "i386".
+absl::string_view NameOf(SeccompArchitecture architecture);
+
+// Whether a register of that way has 32 bits only.
+bool Is32Bit(SeccompArchitecture architecture);
+
+// On i386, `socket` is also reached as socketcall(1): the number of the older
+// call that does so and its first argument. 0, 0: there is none.
+struct Multiplexed {
+  uint32_t number = 0;
+  uint32_t selector = 0;
+};
+Multiplexed MultiplexedOf(SeccompArchitecture architecture,
+                          absl::string_view name);
 
 }  // namespace caisson::security
 
