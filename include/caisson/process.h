@@ -164,6 +164,11 @@ class [[nodiscard]] Process final {
   UniqueFd TakeStdout();
   UniqueFd TakeStderr();
 
+  // What SeccompListener (seccomp_notify.h) reads: the calls that the policy
+  // hands to the host. Invalid if it hands none, or once taken. They wait until
+  // somebody answers, and fail with ENOSYS once it is closed.
+  UniqueFd TakeSeccompListener();
+
   // The master of the terminal; invalid without one.
   BorrowedFd terminal() const;
   // Tells the terminal its new size; the foreground process group gets

@@ -461,6 +461,7 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   AddCgroup(out.plan, group, options.cgroup);
   AddNamespaces(out.plan, options, clone_flags, spec.network);
   RETURN_IF_ERROR(AddSysctls(out.plan, options));
+  AddLabels(out.plan, policy);
   const MountContext context = {
       .isolated_launcher = isolated,
       .user_namespace = options.user.valid(),
@@ -477,8 +478,7 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   AddCredentials(out.plan, policy, user);
   AddWorkingDirectory(out.plan, spec.cwd);
   out.plan.DieWithLauncher();
-  out.plan.CloseDescriptors();
-  AddFilters(out.plan, policy);
+  RETURN_IF_ERROR(AddFilter(out.plan, policy, user, out.listener_socket));
   out.plan.Step("exec");
   AddExec(spec, env, out);
   return out;

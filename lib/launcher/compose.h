@@ -21,6 +21,7 @@ struct Composition {
   UniqueFd out;
   UniqueFd err;
   UniqueFd terminal_socket;  // the child sends the terminal's master here
+  UniqueFd listener_socket;  // and here the listener of its seccomp filter
   // The execve calls of the plan, for ExplainExecFailure().
   std::vector<std::string> candidates;
 };

@@ -156,6 +156,12 @@ absl::StatusOr<Process> Launcher::Start(const ProcessSpec& spec) {
                      plan::ReceiveFds(composition.terminal_socket.borrow(), 1));
     process.state_->terminal = std::move(master[0]);
   }
+  if (composition.listener_socket.valid()) {
+    ASSIGN_OR_RETURN(std::vector<UniqueFd> listener,
+                     plan::ReceiveFds(composition.listener_socket.borrow(), 1));
+    absl::MutexLock lock(&process.state_->mutex);
+    process.state_->listener = std::move(listener[0]);
+  }
   return process;
 }
 

@@ -158,6 +158,11 @@ UniqueFd Process::TakeStderr() {
   return std::move(state_->err);
 }
 
+UniqueFd Process::TakeSeccompListener() {
+  absl::MutexLock lock(&state_->mutex);
+  return std::move(state_->listener);
+}
+
 BorrowedFd Process::terminal() const { return state_->terminal.borrow(); }
 
 absl::Status Process::ResizeTerminal(TerminalSize size) const {

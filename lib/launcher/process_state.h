@@ -25,6 +25,7 @@ struct Process::State {
   UniqueFd in ABSL_GUARDED_BY(mutex);
   UniqueFd out ABSL_GUARDED_BY(mutex);
   UniqueFd err ABSL_GUARDED_BY(mutex);
+  UniqueFd listener ABSL_GUARDED_BY(mutex);
   // Set once the channel was read to its end.
   std::optional<absl::StatusOr<ExitStatus>> exit ABSL_GUARDED_BY(mutex);
 };

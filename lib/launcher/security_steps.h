@@ -2,22 +2,32 @@
 #ifndef CAISSON_LIB_LAUNCHER_SECURITY_STEPS_H_
 #define CAISSON_LIB_LAUNCHER_SECURITY_STEPS_H_
 
+#include "absl/status/status.h"
 #include "caisson/security.h"
+#include "caisson/unique_fd.h"
 #include "lib/launcher/user.h"
 #include "lib/plan/builder.h"
 
 namespace caisson::launcher {
 
-// Bounding set, groups, ids, capability sets, umask. With a filter that must be
-// loaded while CAP_SYS_ADMIN is still there (new privileges allowed), the
-// filter too.
+// The label that exec gives the process (AppArmor, SELinux). While the procfs
+// of the launcher is still there: one that an image or a container brings may
+// lead anywhere (CVE-2019-16884).
+void AddLabels(plan::PlanBuilder& plan, const SecurityPolicy& policy);
+
+// Session keyring, bounding set, groups, ids, capability sets, securebits,
+// umask, no_new_privs, Landlock. When new privileges are allowed, CAP_SYS_ADMIN
+// stays until the filter is loaded, which needs it.
 void AddCredentials(plan::PlanBuilder& plan, const SecurityPolicy& policy,
                     const User& user);
 
-// no_new_privs and the seccomp filter, if AddCredentials() has not added it:
-// the last thing before exec, so that the filter need not allow what sets the
-// process up.
-void AddFilters(plan::PlanBuilder& plan, const SecurityPolicy& policy);
+// Closes the descriptors and loads the filter: last, so that the filter need
+// not allow what sets the process up. If it asks the host, the child sends the
+// listener to `host_end`, which takes one message (plan::ReceiveFds); the
+// filter must then allow the sending and the closing, which
+// SecurityPolicy::Create() has checked.
+absl::Status AddFilter(plan::PlanBuilder& plan, const SecurityPolicy& policy,
+                       const User& user, UniqueFd& host_end);
 
 }  // namespace caisson::launcher
 
