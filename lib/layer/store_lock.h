@@ -11,8 +11,6 @@
 #ifndef CAISSON_LIB_LAYER_STORE_LOCK_H_
 #define CAISSON_LIB_LAYER_STORE_LOCK_H_
 
-#include <cstdint>
-
 #include "absl/status/statusor.h"
 #include "caisson/unique_fd.h"
 #include "lib/layer/digest.h"
@@ -45,8 +43,6 @@ class StoreLock final {
 
  private:
   explicit StoreLock(UniqueFd fd) : fd_(std::move(fd)) {}
-
-  absl::StatusOr<bool> Lock(uint64_t offset, Mode mode, bool wait);
 
   UniqueFd fd_;
 };
