@@ -1,6 +1,5 @@
 #include "lib/namespace/id_state_dir.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -10,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <memory>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -21,6 +19,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/namespace/host_ids.h"
+#include "lib/sys/directory.h"
 #include "lib/sys/open.h"
 
 namespace caisson::ids {
@@ -133,14 +132,10 @@ absl::StatusOr<uint64_t> StartTurns(BorrowedFd lock, const std::string& path) {
 }
 
 absl::StatusOr<UniqueFd> OpenNames(BorrowedFd dir, const std::string& path) {
-  if (::mkdirat(dir.get(), kNamesDir, 0700) != 0 && errno != EEXIST) {
-    return FileError(errno, "mkdir", path);
-  }
-  ASSIGN_OR_RETURN(
-      UniqueFd names,
-      sys::OpenAt2(dir, kNamesDir, O_RDONLY | O_DIRECTORY, sys::kNoSymlinks));
-  if (::fsync(dir.get()) != 0) return FileError(errno, "fsync", path);
+  ASSIGN_OR_RETURN(UniqueFd names,
+                   sys::OpenOrMakeDirectory(dir, kNamesDir, 0700));
   RETURN_IF_ERROR(CheckOwn(names.borrow(), path, S_IFDIR));
+  RETURN_IF_ERROR(sys::SyncDirectory(dir, path));
   return names;
 }
 
@@ -237,23 +232,13 @@ absl::StatusOr<UniqueFd> IdStateDir::OpenLock() const {
 }
 
 absl::StatusOr<std::vector<IdReservation>> IdStateDir::Reservations() const {
-  // An open file description of its own: the position belongs to it.
-  ASSIGN_OR_RETURN(UniqueFd fd,
-                   sys::OpenAt2(names_.borrow(), ".", O_RDONLY | O_DIRECTORY,
-                                sys::kNoSymlinks));
-  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(fd.get()),
-                                                   ::closedir);
-  if (stream == nullptr) return FileError(errno, "fdopendir", kNamesDir);
-  (void)fd.release();
+  ASSIGN_OR_RETURN(const std::vector<std::string> entries,
+                   sys::ListDirectory(names_.borrow()));
   std::vector<IdReservation> reservations;
-  for (;;) {
-    errno = 0;
-    const dirent* entry = ::readdir(stream.get());
-    if (entry == nullptr) break;
-    auto reservation = ParseEntry(entry->d_name);
+  for (const std::string& entry : entries) {
+    auto reservation = ParseEntry(entry);
     if (reservation) reservations.push_back(*std::move(reservation));
   }
-  if (errno != 0) return FileError(errno, "readdir", kNamesDir);
   std::sort(reservations.begin(), reservations.end(),
             [](const IdReservation& a, const IdReservation& b) {
               return ToEntry(a) < ToEntry(b);
@@ -267,12 +252,12 @@ absl::Status IdStateDir::Add(const IdReservation& reservation) {
       const UniqueFd file,
       sys::OpenAt2(names_.borrow(), entry, O_WRONLY | O_CREAT | O_EXCL,
                    sys::kNoSymlinks, 0600));
-  if (::fsync(file.get()) != 0 || ::fsync(names_.get()) != 0) {
-    const int error = errno;
-    ::unlinkat(names_.get(), entry.c_str(), 0);
-    return FileError(error, "fsync", entry);
-  }
-  return absl::OkStatus();
+  absl::Status synced = ::fsync(file.get()) == 0
+                            ? absl::OkStatus()
+                            : FileError(errno, "fsync", entry);
+  if (synced.ok()) synced = sys::SyncDirectory(names_.borrow(), kNamesDir);
+  if (!synced.ok()) ::unlinkat(names_.get(), entry.c_str(), 0);
+  return synced;
 }
 
 absl::Status IdStateDir::Remove(const IdReservation& reservation) {
@@ -280,8 +265,7 @@ absl::Status IdStateDir::Remove(const IdReservation& reservation) {
   if (::unlinkat(names_.get(), entry.c_str(), 0) != 0 && errno != ENOENT) {
     return FileError(errno, "unlink", entry);
   }
-  if (::fsync(names_.get()) != 0) return FileError(errno, "fsync", kNamesDir);
-  return absl::OkStatus();
+  return sys::SyncDirectory(names_.borrow(), kNamesDir);
 }
 
 absl::StatusOr<bool> IdStateDir::IsDurable() const {
