@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
@@ -17,6 +20,9 @@ namespace {
 
 // 2^32 - 1 means "unchanged" to the kernel.
 constexpr uint64_t kMaxId = 4294967294;
+
+// NGROUPS_MAX
+constexpr size_t kMaxGroups = 65536;
 
 // Digits only; nullopt for anything else. The wrap of a larger number to 0 was
 // CVE-2024-40635.
@@ -51,11 +57,25 @@ struct GroupEntry {
   absl::string_view members;
 };
 
+// The fields of a line; empty if they are not `count` or if the line is no
+// entry of the file itself: without a name, or one that refers to NIS ("+",
+// "-name"), whose ids are not the file's to say. C libraries read a line up to
+// a NUL only, so nobody agrees with us on what one with a NUL says.
+std::vector<absl::string_view> Fields(absl::string_view line, size_t count) {
+  std::vector<absl::string_view> fields =
+      absl::StrSplit(line, absl::MaxSplits(':', count));
+  if (fields.size() != count || fields[0].empty() || fields[0][0] == '+' ||
+      fields[0][0] == '-' || absl::StrContains(line, '\0')) {
+    fields.clear();
+  }
+  return fields;
+}
+
 std::vector<PasswdEntry> ParsePasswd(absl::string_view text) {
   std::vector<PasswdEntry> entries;
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
-    const std::vector<absl::string_view> f = absl::StrSplit(line, ':');
-    if (f.size() != 7 || f[0].empty()) continue;
+    const std::vector<absl::string_view> f = Fields(line, 7);
+    if (f.empty()) continue;
     const auto uid = ParseId(f[2]);
     const auto gid = ParseId(f[3]);
     if (uid && gid) entries.push_back({f[0], *uid, *gid, f[5]});
@@ -66,8 +86,8 @@ std::vector<PasswdEntry> ParsePasswd(absl::string_view text) {
 std::vector<GroupEntry> ParseGroup(absl::string_view text) {
   std::vector<GroupEntry> entries;
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
-    const std::vector<absl::string_view> f = absl::StrSplit(line, ':');
-    if (f.size() != 4 || f[0].empty()) continue;
+    const std::vector<absl::string_view> f = Fields(line, 4);
+    if (f.empty()) continue;
     const auto gid = ParseId(f[2]);
     if (gid) entries.push_back({f[0], *gid, f[3]});
   }
@@ -89,10 +109,11 @@ absl::Status BadNumber(absl::string_view kind, absl::string_view text) {
 
 absl::Status FindUser(absl::string_view name, absl::string_view passwd,
                       User& user, std::string& login) {
+  // A name made of digits is a number, and a bad one if it is too large: "0" is
+  // root, and 2^32 nobody, whatever a hostile passwd file calls its users.
   const auto id = ParseId(name);
+  if (!id && LooksNumeric(name)) return BadNumber("user", name);
   for (const PasswdEntry& entry : ParsePasswd(passwd)) {
-    // A name made of digits is a number: "0" is root whatever a hostile passwd
-    // file calls its users.
     if (id ? entry.uid != *id : entry.name != name) continue;
     user.uid = entry.uid;
     user.gid = entry.gid;
@@ -106,7 +127,6 @@ absl::Status FindUser(absl::string_view name, absl::string_view passwd,
     user.uid = *id;
     return absl::OkStatus();
   }
-  if (LooksNumeric(name)) return BadNumber("user", name);
   return NotFound("user", name, "/etc/passwd");
 }
 
@@ -124,6 +144,32 @@ absl::Status FindGroup(absl::string_view name, absl::string_view group,
     return absl::OkStatus();
   }
   return NotFound("group", name, "/etc/group");
+}
+
+bool IsMember(absl::string_view members, absl::string_view login) {
+  for (const absl::string_view member : absl::StrSplit(members, ',')) {
+    if (member == login) return true;
+  }
+  return false;
+}
+
+// Appends the groups that list `login`, each once.
+absl::Status AddGroupsOf(const std::string& login, absl::string_view group,
+                         User& user) {
+  std::set<gid_t> known(user.groups.begin(), user.groups.end());
+  for (const GroupEntry& entry : ParseGroup(group)) {
+    if (known.count(entry.gid) != 0 || !IsMember(entry.members, login)) {
+      continue;
+    }
+    if (known.size() == kMaxGroups) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "ProcessSpec.user: the root's /etc/group lists ", Quoted(login),
+          " in more groups than the ", kMaxGroups, " that a process can have"));
+    }
+    known.insert(entry.gid);
+    user.groups.push_back(entry.gid);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -147,14 +193,7 @@ absl::StatusOr<User> ResolveUser(absl::string_view spec,
   // otherwise and pass a check for "not this group" (CVE-2022-36109).
   user.groups = {user.gid};
   if (has_group || login.empty()) return user;
-  for (const GroupEntry& entry : ParseGroup(group)) {
-    const std::vector<absl::string_view> members =
-        absl::StrSplit(entry.members, ',');
-    if (std::find(members.begin(), members.end(), login) != members.end() &&
-        entry.gid != user.gid) {
-      user.groups.push_back(entry.gid);
-    }
-  }
+  RETURN_IF_ERROR(AddGroupsOf(login, group, user));
   return user;
 }
 

@@ -26,7 +26,10 @@ struct User {
 // 0, for a number without an entry) and the groups that list the user apply;
 // with one, only that. Unlike Docker, nothing is guessed: a name that is not
 // found is NOT_FOUND, a number above 2^32 - 2, a sign, a space or a trailing
-// character is INVALID_ARGUMENT, and a malformed line matches nothing.
+// character is INVALID_ARGUMENT, and a malformed line, one with a NUL or a
+// reference to NIS ("+name") matches nothing. Of several lines with a name or
+// id the first counts. More groups than a process can have are
+// FAILED_PRECONDITION.
 absl::StatusOr<User> ResolveUser(absl::string_view spec,
                                  absl::string_view passwd,
                                  absl::string_view group);

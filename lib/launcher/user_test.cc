@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "lib/base/status_matchers.h"
 
 namespace caisson::launcher {
@@ -85,6 +86,158 @@ TEST(ResolveUserTest, NothingIsGuessed) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("user")));
   EXPECT_THAT(ResolveUser("web:", kPasswd, kGroup),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("group")));
+}
+
+// ---- Hostile files ---------------------------------------------------------
+
+using namespace std::string_literals;
+
+TEST(HostileUserFilesTest, FirstOfSeveralCounts) {
+  constexpr char kTwice[] =
+      "web:x:33:34::/first:\n"
+      "web:x:0:0::/second:\n"
+      "toor:x:33:0::/third:\n";
+  for (const char* spec : {"web", "33"}) {
+    ASSERT_OK_AND_ASSIGN(const User user, ResolveUser(spec, kTwice, ""));
+    EXPECT_EQ(user.uid, 33u);
+    EXPECT_EQ(user.gid, 34u);
+    EXPECT_EQ(user.home, "/first");
+  }
+  ASSERT_OK_AND_ASSIGN(const User user,
+                       ResolveUser("web:www", kTwice, "www:x:7:\nwww:x:0:\n"));
+  EXPECT_EQ(user.gid, 7u);
+}
+
+TEST(HostileUserFilesTest, ReferencesToNisAreNobody) {
+  constexpr char kNis[] =
+      "+::::::\n+:x:0:0::/plus:\n+web:x:0:0::/plus:\n-web:x:0:0::/minus:\n"
+      "root:x:0:5::/root:\n";
+  for (const char* spec : {"+", "+web", "-web", "web"}) {
+    EXPECT_THAT(ResolveUser(spec, kNis, ""),
+                StatusIs(absl::StatusCode::kNotFound, HasSubstr(spec)))
+        << spec;
+  }
+  ASSERT_OK_AND_ASSIGN(const User user, ResolveUser("0", kNis, ""));
+  EXPECT_EQ(user.home, "/root");
+  EXPECT_EQ(user.gid, 5u);
+  ASSERT_OK_AND_ASSIGN(const User root,
+                       ResolveUser("root", kNis, "+:x:9:root\n+g:x:8:root\n"));
+  EXPECT_THAT(root.groups, ElementsAre(5));
+}
+
+TEST(HostileUserFilesTest, MalformedLinesMatchNothing) {
+  for (const std::string& line : {"web:x:33"s,
+                                  "web:x:33:34::/"s,
+                                  "web:x:33:34::/:/bin/sh:more"s,
+                                  "web:x::34::/:"s,
+                                  "web:x:33:::/:"s,
+                                  "web:x:-33:34::/:"s,
+                                  "web:x:+33:34::/:"s,
+                                  "web:x: 33:34::/:"s,
+                                  "web:x:33 :34::/:"s,
+                                  "web:x:0x21:34::/:"s,
+                                  "web:x:33:4294967295::/:"s,
+                                  "web:x:4294967295:34::/:"s,
+                                  "web:x:4294967329:34::/:"s,
+                                  "web:x:18446744073709551649:34::/:"s,
+                                  "web:x:33:-1::/:"s,
+                                  "web\0:x:33:34::/:"s,
+                                  "web:x:33\0:34::/:"s,
+                                  "web:x:33:34::/\0a:"s,
+                                  "web :x:33:34::/:"s,
+                                  " web:x:33:34::/:"s,
+                                  ":x:33:34::/:"s,
+                                  "web:x:33:34::/:\0"s,
+                                  "web\r\n:x:33:34::/:"s,
+                                  ""s,
+                                  ":"s,
+                                  "::::::"s}) {
+    EXPECT_THAT(ResolveUser("web", line, ""),
+                StatusIs(absl::StatusCode::kNotFound, HasSubstr("\"web\"")))
+        << line;
+    // Nor does the next line suffer.
+    ASSERT_OK_AND_ASSIGN(
+        const User user,
+        ResolveUser("web", line + "\nweb:x:1:2::/home:/bin/sh", ""));
+    EXPECT_EQ(user.uid, 1u);
+    EXPECT_EQ(user.home, "/home");
+  }
+}
+
+TEST(HostileUserFilesTest, LineEndsOfOtherSystems) {
+  ASSERT_OK_AND_ASSIGN(const User user,
+                       ResolveUser("web", "web:x:33:34::/home:/bin/sh\r\n",
+                                   "a:x:1:web,b\r\nb:x:2:b,web\r\n"));
+  EXPECT_EQ(user.uid, 33u);
+  EXPECT_EQ(user.home, "/home");
+  // The last member is "web\r": no group is given by a guess.
+  EXPECT_THAT(user.groups, ElementsAre(34, 1));
+  // A file of one line for us.
+  EXPECT_THAT(ResolveUser("web", "root:x:0:0::/:\rweb:x:33:34::/:\r", ""),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("web")));
+}
+
+TEST(HostileUserFilesTest, HomesThatAreNoneBecomeTheRoot) {
+  for (const char* home : {"", "relative", "~", "../..", " /home"}) {
+    ASSERT_OK_AND_ASSIGN(
+        const User user,
+        ResolveUser("web", absl::StrCat("web:x:1:1::", home, ":"), ""));
+    EXPECT_EQ(user.home, "/") << home;
+  }
+}
+
+TEST(HostileUserFilesTest, NamesOfDigitsAreNumbers) {
+  constexpr char kDigits[] =
+      "0:x:7:7::/:\n4294967295:x:0:0::/:\n4294967296:x:0:0::/:\n";
+  ASSERT_OK_AND_ASSIGN(User user, ResolveUser("0", kDigits, "0:x:9:\n"));
+  EXPECT_EQ(user.uid, 0u);
+  EXPECT_EQ(user.gid, 0u);
+  ASSERT_OK_AND_ASSIGN(user, ResolveUser("7:0", kDigits, "0:x:9:\n"));
+  EXPECT_EQ(user.gid, 0u);
+  ASSERT_OK_AND_ASSIGN(user, ResolveUser("007", kDigits, ""));
+  EXPECT_EQ(user.uid, 7u);
+  for (const char* large : {"4294967295", "4294967296"}) {
+    EXPECT_THAT(
+        ResolveUser(large, kDigits, ""),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("user id")));
+  }
+  EXPECT_THAT(ResolveUser("7:4294967296", kDigits, ""),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("group")));
+}
+
+TEST(HostileUserFilesTest, HugeLinesAreMalformedOrLong) {
+  const std::string colons(1 << 20, ':');
+  EXPECT_THAT(ResolveUser("web", colons, ""),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("web")));
+  const std::string name(1 << 19, 'a');
+  ASSERT_OK_AND_ASSIGN(
+      User user, ResolveUser(name, name + ":x:1:2::/:", "g:x:3:b," + name));
+  EXPECT_THAT(user.groups, ElementsAre(2, 3));
+  const std::string commas(1 << 20, ',');
+  ASSERT_OK_AND_ASSIGN(
+      user,
+      ResolveUser("web", "web:x:1:2::/:",
+                  "g:x:3:" + commas + "\nh:x:4:" + commas + "web" + commas));
+  EXPECT_THAT(user.groups, ElementsAre(2, 4));
+}
+
+TEST(HostileUserFilesTest, GroupsAreCountedOnceAndBounded) {
+  ASSERT_OK_AND_ASSIGN(User user,
+                       ResolveUser("web", "web:x:1:2::/:",
+                                   "a:x:3:web,web\nb:x:3:web\nc:x:2:web\n"));
+  EXPECT_THAT(user.groups, ElementsAre(2, 3));
+  std::string groups;
+  for (int gid = 10; gid < 10 + 65535; ++gid) {
+    absl::StrAppend(&groups, "g:x:", gid, ":web\n");
+  }
+  ASSERT_OK_AND_ASSIGN(user, ResolveUser("web", "web:x:1:2::/:", groups));
+  EXPECT_EQ(user.groups.size(), 65536u);
+  absl::StrAppend(&groups, "g:x:5:web\n");
+  EXPECT_THAT(ResolveUser("web", "web:x:1:2::/:", groups),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("more groups than the 65536")));
+  // Not if they do not matter.
+  EXPECT_OK(ResolveUser("web:5", "web:x:1:2::/:", groups));
 }
 
 }  // namespace
