@@ -81,6 +81,8 @@ class Maker {
     for (auto& [name, decision] : decisions_) {
       indices[name] = table_.AddDecision(decision);
     }
+    const auto ways = WaysInto(architecture);
+    table_.ways.assign(ways.begin(), ways.end());
     for (const Entry& entry : EntriesOf(architecture)) {
       EntryTable out = {.audit_arch = entry.audit_arch,
                         .number_mask = entry.number_mask,

@@ -158,13 +158,12 @@ void AddFilter(Listing& out, const SecurityPolicy::State& state) {
     out.Row("filter", "none: every call reaches the kernel");
     return;
   }
-  std::vector<std::string> entries;
-  for (const EntryTable& entry : state.table.entries) {
-    const std::string name = SyscallName(entry.audit_arch, UINT32_MAX - 1);
-    entries.push_back(name.substr(name.rfind(' ') + 1));
+  std::vector<std::string> ways;
+  for (const SeccompArchitecture way : state.table.ways) {
+    ways.emplace_back(NameOf(way));
   }
   out.Row("filter", absl::StrCat(state.program.size(), " instructions"));
-  out.Words("architectures", entries);
+  out.Words("architectures", ways);
   out.Row("flags", FlagNames(state.filter_flags));
   out.Row("asks the host", state.listener ? "yes" : "no");
   AddNative(out, state.table);

@@ -61,7 +61,8 @@ struct EntryTable {
 };
 
 struct FilterTable {
-  std::vector<EntryTable> entries;  // the native one first
+  std::vector<EntryTable> entries;        // the native one first
+  std::vector<SeccompArchitecture> ways;  // that the entries cover
   std::vector<Decision> decisions;
   uint32_t foreign_answer = 0;  // to an `arch` that no entry has
   std::vector<std::string> rules;

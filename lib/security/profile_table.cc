@@ -286,7 +286,8 @@ absl::StatusOr<ProfileTable> MakeProfileTable(Architecture architecture,
                    CheckRules(profile, default_answer, result));
   std::set<std::string> known;
   bool x32 = false;
-  for (const SeccompArchitecture way : Covered(architecture, profile)) {
+  table.ways = Covered(architecture, profile);
+  for (const SeccompArchitecture way : table.ways) {
     WayMaker maker(way, default_answer);
     for (const SeccompRule& rule : profile.syscalls) maker.See(rule, known);
     for (const CheckedRule& rule : rules) maker.Add(rule);
