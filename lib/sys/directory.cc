@@ -26,8 +26,11 @@ absl::StatusOr<std::vector<std::string>> ListDirectory(BorrowedFd dir) {
   }
   std::ignore = fd.release();
   std::vector<std::string> names;
-  errno = 0;
-  while (const dirent* entry = ::readdir(stream)) {
+  for (;;) {
+    // Each time: what follows may allocate, which may set it.
+    errno = 0;
+    const dirent* entry = ::readdir(stream);
+    if (entry == nullptr) break;
     const absl::string_view name = entry->d_name;
     if (name != "." && name != "..") names.emplace_back(name);
   }
