@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_matchers.h"
+#include "lib/sys/file_lock.h"
 
 namespace caisson {
 namespace {
@@ -473,6 +474,18 @@ TEST_F(IdRangePoolTest, GarbageIsPassedOver) {
   ASSERT_OK_AND_ASSIGN(const auto reservations, pool.Reservations());
   EXPECT_THAT(reservations, SizeIs(2));
   EXPECT_FALSE(pool.Forget("x").ok());
+}
+
+// As if its process were stopped or frozen.
+TEST_F(IdRangePoolTest, NobodyWaitsForTheTurn) {
+  ASSERT_OK_AND_ASSIGN(IdRangePool pool, Open(2));
+  const UniqueFd lock(::open(State("lock").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(
+      *sys::TryLockExclusive(lock.borrow(), "lock", {off_t{1} << 33, 1}));
+  ASSERT_OK_AND_ASSIGN(IdRangeLease a, pool.Allocate());
+  ASSERT_OK_AND_ASSIGN(IdRangeLease b, pool.AllocateNamed("web"));
+  EXPECT_NE(Index(a), Index(b));
+  EXPECT_OK(Open(2));
 }
 
 TEST_F(IdRangePoolTest, RemovedStateIsNoticed) {
