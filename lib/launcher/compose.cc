@@ -418,6 +418,7 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   const bool own_cgroup2 = group.v2_directory.valid();
   AddClone(out.plan, clone_flags, options.user.borrow(), group.v2_directory);
   AddCgroup(out.plan, group, options.cgroup);
+  AddSessionKeyring(out.plan, policy);
   AddNamespaces(out.plan, options, clone_flags, spec.network);
   RETURN_IF_ERROR(AddSysctls(out.plan, options));
   AddLabels(out.plan, policy);

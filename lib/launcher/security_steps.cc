@@ -215,6 +215,17 @@ void AddSeccomp(PlanBuilder& plan, const SecurityPolicy& policy,
 
 }  // namespace
 
+void AddSessionKeyring(PlanBuilder& plan, const SecurityPolicy& policy) {
+  if (!policy.state().own_session_keyring) return;
+  plan.Call(SYS_keyctl, {KEYCTL_JOIN_SESSION_KEYRING, 0},
+            "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")
+      .Tolerate(ENOSYS)
+      .Hint(
+          "EDQUOT: the user's keys are used up (/proc/key-users, "
+          "/proc/sys/kernel/keys); SecurityOptions.unsafe_session_keyring "
+          "needs none");
+}
+
 void AddLabels(PlanBuilder& plan, const SecurityPolicy& policy) {
   const SecurityPolicy::State& state = policy.state();
   if (!state.apparmor_profile.empty()) {
@@ -232,12 +243,6 @@ void AddLabels(PlanBuilder& plan, const SecurityPolicy& policy) {
 void AddCredentials(PlanBuilder& plan, const SecurityPolicy& policy,
                     const User& user) {
   const SecurityPolicy::State& state = policy.state();
-  if (state.own_session_keyring) {
-    plan.Call(SYS_keyctl, {KEYCTL_JOIN_SESSION_KEYRING, 0},
-              "keyctl(KEYCTL_JOIN_SESSION_KEYRING)")
-        .Tolerate(ENOSYS)
-        .Hint("EDQUOT: see /proc/sys/kernel/keys");
-  }
   Slot ruleset;
   if (!state.landlock.empty()) ruleset = AddRuleset(plan, state.landlock);
   AddBoundingSet(plan, policy);

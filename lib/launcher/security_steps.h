@@ -10,12 +10,16 @@
 
 namespace caisson::launcher {
 
+// A session keyring of its own. Before the ids change: a key counts for the
+// user that makes it, and others than root may have 200 (keys(5) of /proc).
+void AddSessionKeyring(plan::PlanBuilder& plan, const SecurityPolicy& policy);
+
 // The label that exec gives the process (AppArmor, SELinux). While the procfs
 // of the launcher is still there: one that an image or a container brings may
 // lead anywhere (CVE-2019-16884).
 void AddLabels(plan::PlanBuilder& plan, const SecurityPolicy& policy);
 
-// Session keyring, bounding set, groups, ids, capability sets, securebits,
+// Bounding set, groups, ids, capability sets, securebits,
 // umask, no_new_privs, Landlock. When new privileges are allowed, CAP_SYS_ADMIN
 // stays until the filter is loaded, which needs it.
 void AddCredentials(plan::PlanBuilder& plan, const SecurityPolicy& policy,

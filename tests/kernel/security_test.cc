@@ -117,10 +117,11 @@ class SecurityTest : public ::testing::Test {
     }
   };
 
-  static absl::StatusOr<Started> Start(const SecurityOptions& security,
-                                       ProcessSpec spec) {
+  static absl::StatusOr<Started> Start(
+      const SecurityOptions& security, ProcessSpec spec,
+      const RootFsOptions& options = root_->Options()) {
     Started started;
-    ASSIGN_OR_RETURN(RootFs root, RootFs::Create(root_->Options()));
+    ASSIGN_OR_RETURN(RootFs root, RootFs::Create(options));
     started.root = std::make_unique<RootFs>(std::move(root));
     ASSIGN_OR_RETURN(SecurityPolicy policy, SecurityPolicy::Create(security));
     started.policy = std::make_unique<SecurityPolicy>(std::move(policy));
@@ -285,6 +286,36 @@ TEST_F(SecurityTest, SessionKeyringIsItsOwn) {
   EXPECT_THAT(Values(options, session), ElementsAre(hosts));
   // And the filter keeps it out of reach.
   EXPECT_THAT(Values({}, session), ElementsAre(-EPERM));
+}
+
+// As root of a user namespace it would count for that user, who may have 200.
+TEST_F(SecurityTest, UserNamespaces) {
+  constexpr uint32_t kBase = 2147000000;
+  ASSERT_OK_AND_ASSIGN(UniqueFd user,
+                       launcher_->NewUserNamespace({0, kBase, 65536}));
+  NamespaceOptions namespaces;
+  ASSERT_OK_AND_ASSIGN(namespaces.user, sys::Duplicate(user.borrow()));
+  ASSERT_OK_AND_ASSIGN(Namespace ns, Namespace::Create(std::move(namespaces)));
+  RootFsOptions root = root_->Options();
+  root.idmap_user_namespace = user.borrow();
+  root.root_uid = root.root_gid = kBase;
+  SecurityOptions options;
+  options.unsafe_ambient_capabilities = {"NET_BIND_SERVICE"};
+  options.notify_syscalls = {"mkdir", "mkdirat"};
+  ProcessSpec spec = Shell("cat /proc/self/status; mkdir /tmp/x", "user");
+  spec.namespaces = &ns;
+  ASSERT_OK_AND_ASSIGN(Started started, Start(options, spec, root));
+  SeccompListener listener(started.process->TakeSeccompListener());
+  ASSERT_OK_AND_ASSIGN(auto call, listener.Receive());
+  ASSERT_OK_AND_ASSIGN(
+      const std::string keys,
+      sys::ReadFileAt(BorrowedFd(AT_FDCWD), "/proc/key-users", 0, kMaxOutput));
+  EXPECT_THAT(keys, HasSubstr("    0:"));
+  EXPECT_THAT(keys, Not(HasSubstr(absl::StrCat(kBase, ":"))));
+  EXPECT_OK(listener.Return(call.id, 0));
+  ASSERT_OK_AND_ASSIGN(Outcome outcome, started.Finish());
+  EXPECT_THAT(outcome.output,
+              HasSubstr(Caps("Eff", Bit(CAP_NET_BIND_SERVICE))));
 }
 
 // ---- System calls ----------------------------------------------------------
