@@ -7,10 +7,19 @@
 
 namespace caisson::sys {
 
+struct DetachedOptions {
+  // Descriptor 4 of the program, if valid.
+  BorrowedFd second_socket;
+  // Also in a new user namespace, with all capabilities there. No id is mapped
+  // yet: the program finds its maps empty and has to wait until the caller has
+  // written them. Needs no privilege.
+  bool new_user_namespace = false;
+};
+
 // Executes the file behind `program` with `socket` as descriptor 3 and no other
 // descriptor, no environment, no controlling terminal and "/" as its directory,
 // as PID 1 of a new pid namespace: when it ends, the kernel kills all that it
-// started. Needs CAP_SYS_ADMIN.
+// started. Needs CAP_SYS_ADMIN, or a user namespace.
 //
 // The calling process is not forked: two clone(CLONE_VM | CLONE_VFORK) lead to
 // the exec, so that the cost does not depend on the caller's memory. The first
@@ -22,7 +31,8 @@ namespace caisson::sys {
 // Blocks until the program executes. Changes nothing in the caller; the calling
 // thread's signals are blocked for the duration. Thread-safe.
 absl::Status SpawnDetached(BorrowedFd program, const char* name,
-                           BorrowedFd socket);
+                           BorrowedFd socket,
+                           const DetachedOptions& options = {});
 
 }  // namespace caisson::sys
 
