@@ -34,7 +34,8 @@
 // Not for: volumes with a name and a life of their own (VolumeStore), images
 // (LayerStore) and anything inside of a container that runs already.
 //
-// Needs CAP_SYS_ADMIN and Linux 5.15. What needs more is said at the option;
+// Needs CAP_SYS_ADMIN, or a launcher without it (RootFsOptions::mounts), and
+// Linux 5.15. What needs more is said at the option;
 // doc/kernel-support.md has the table.
 #ifndef CAISSON_ROOT_FS_H_
 #define CAISSON_ROOT_FS_H_
@@ -59,6 +60,9 @@ namespace caisson {
 namespace plan {
 class PlanBuilder;
 }  // namespace plan
+namespace sys {
+class MountExecutor;
+}  // namespace sys
 namespace rootfs {
 class BuiltRoot;
 }  // namespace rootfs
@@ -78,6 +82,13 @@ enum class RootWrites {
 };
 
 struct RootFsOptions {
+  // Who makes the mount system calls. Null: this process, which needs
+  // CAP_SYS_ADMIN. Launcher::mounts() of a host without it (and null of others,
+  // so that it can be given always), the same launcher's that will start the
+  // process. Files that Create() makes belong to the host's user then, who is
+  // root in the container; doc/rootless.md has the rest.
+  std::shared_ptr<const sys::MountExecutor> mounts;
+
   // The directories that overlayfs merges, the top one first: what
   // LayerSet::dirs() returns. At least one. This and every other descriptor
   // here is borrowed for the duration of Create() only.

@@ -43,7 +43,8 @@ absl::StatusOr<UniqueFd> TestLayers::Mount() const {
   if (lowers.size() == 1) {
     lowers.push_back(absl::StrCat("/proc/self/fd/", empty.fd().get()));
   }
-  ASSIGN_OR_RETURN(sys::FsContext overlay, sys::FsContext::Open("overlay"));
+  ASSIGN_OR_RETURN(sys::FsContext overlay,
+                   sys::FsContext::Open(sys::DirectMounts(), "overlay"));
   RETURN_IF_ERROR(overlay.SetString("lowerdir", absl::StrJoin(lowers, ":")));
   if (format_ == LayerFormat::kOverlayUser) {
     RETURN_IF_ERROR(overlay.SetFlag("userxattr"));

@@ -69,6 +69,23 @@ absl::Status CheckPropagation(const BindMount& bind, BorrowedFd source,
       Quoted(info.mount_point), ")"));
 }
 
+// What the kernel keeps from a user namespace: it makes every copy of the
+// host's mounts a slave and locks their access times (mount_namespaces(7)).
+absl::Status CheckUnprivileged(const BindMount& bind, absl::string_view name) {
+  absl::string_view option;
+  if (bind.propagation == MountPropagation::kUnsafeShared) {
+    option = ".propagation kUnsafeShared";
+  } else if (bind.access_times != AccessTimes::kUnchanged) {
+    option = ".access_times";
+  } else if (bind.idmap_user_namespace.valid()) {
+    option = ".idmap_user_namespace";
+  }
+  if (option.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      name, ": BindMount", option,
+      " needs a host with CAP_SYS_ADMIN (RootFsOptions::mounts is set)"));
+}
+
 absl::Status ExplainIdmap(const absl::Status& status, const BindMount& bind,
                           BorrowedFd source, absl::string_view name) {
   const auto detail = GetErrorDetail(status);
@@ -94,9 +111,10 @@ absl::Status ExplainIdmap(const absl::Status& status, const BindMount& bind,
                     {.step = kStep, .path = bind.source, .hint = hint});
 }
 
-absl::StatusOr<UniqueFd> Clone(const BindMount& bind, BorrowedFd source,
+absl::StatusOr<UniqueFd> Clone(const sys::MountExecutor& mounts,
+                               const BindMount& bind, BorrowedFd source,
                                absl::string_view name) {
-  auto mount = sys::CloneMount(source, "", bind.recursive, name);
+  auto mount = sys::CloneHostMount(mounts, source, "", bind.recursive, name);
   const auto detail = GetErrorDetail(mount.status());
   if (!detail.has_value() || detail->error != EINVAL) return mount;
   return ErrnoError(EINVAL, absl::StrCat("open_tree(", name, ", CLONE)"),
@@ -146,11 +164,14 @@ absl::StatusOr<UniqueFd> OpenBindSource(const BindMount& bind,
                   absl::StrCat(field, " for ", Quoted(bind.destination)));
 }
 
-absl::StatusOr<UniqueFd> MakeBindMount(const BindMount& bind, BorrowedFd source,
+absl::StatusOr<UniqueFd> MakeBindMount(const sys::MountExecutor& mounts,
+                                       const BindMount& bind, BorrowedFd source,
                                        absl::string_view field) {
   const std::string name = NameOf(bind, field);
   RETURN_IF_ERROR(CheckPropagation(bind, source, name));
-  ASSIGN_OR_RETURN(UniqueFd mount, Clone(bind, source, name));
+  if (mounts.in_user_namespace())
+    RETURN_IF_ERROR(CheckUnprivileged(bind, name));
+  ASSIGN_OR_RETURN(UniqueFd mount, Clone(mounts, bind, source, name));
   mount_attr attributes = {.attr_set = AttributesOf(bind),
                            .propagation = PropagationOf(bind)};
   if (bind.access_times != AccessTimes::kUnchanged) {
@@ -162,11 +183,11 @@ absl::StatusOr<UniqueFd> MakeBindMount(const BindMount& bind, BorrowedFd source,
         static_cast<uint64_t>(bind.idmap_user_namespace.get());
   }
   const absl::Status status = sys::SetMountAttributes(
-      mount.borrow(), attributes, /*recursive=*/true, name);
+      mounts, mount.borrow(), attributes, /*recursive=*/true, name);
   if (!status.ok()) return ExplainIdmap(status, bind, source, name);
   if (bind.read_only && bind.unsafe_writable_submounts) {
     const mount_attr top = {.attr_set = MOUNT_ATTR_RDONLY};
-    RETURN_IF_ERROR(sys::SetMountAttributes(mount.borrow(), top,
+    RETURN_IF_ERROR(sys::SetMountAttributes(mounts, mount.borrow(), top,
                                             /*recursive=*/false, name));
   }
   return mount;

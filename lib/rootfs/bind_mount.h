@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "caisson/mount.h"
 #include "caisson/unique_fd.h"
+#include "lib/sys/mount.h"
 
 namespace caisson::rootfs {
 
@@ -27,7 +28,8 @@ absl::StatusOr<UniqueFd> OpenBindSource(const BindMount& bind,
 
 // A detached mount of `source` with all that `bind` asks for: flags,
 // propagation, ids.
-absl::StatusOr<UniqueFd> MakeBindMount(const BindMount& bind, BorrowedFd source,
+absl::StatusOr<UniqueFd> MakeBindMount(const sys::MountExecutor& mounts,
+                                       const BindMount& bind, BorrowedFd source,
                                        absl::string_view field);
 
 // `bind` for another root: instead of its path, a function that opens the path

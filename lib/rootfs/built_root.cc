@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/rootfs/bind_mount.h"
+#include "lib/sys/capability.h"
 #include "lib/sys/copy_tree.h"
 #include "lib/sys/mount.h"
 #include "lib/sys/mount_info.h"
@@ -23,6 +25,7 @@ namespace {
 constexpr uint64_t kDefaultScratchSize = uint64_t{64} << 20;
 constexpr mode_t kMountPointMode = 0755;
 constexpr mode_t kFileMode = 0644;
+constexpr gid_t kTtyGroup = 5;
 
 bool HasErrno(const absl::Status& status, int error) {
   const auto detail = GetErrorDetail(status);
@@ -43,9 +46,10 @@ absl::StatusOr<std::string> RelativePath(absl::string_view path) {
   return std::string(path);
 }
 
-absl::StatusOr<UniqueFd> MountTmpfs(const TmpfsMount& wanted,
+absl::StatusOr<UniqueFd> MountTmpfs(const sys::MountExecutor& mounts,
+                                    const TmpfsMount& wanted,
                                     const char* source, const Owner& owner) {
-  ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open("tmpfs"));
+  ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open(mounts, "tmpfs"));
   RETURN_IF_ERROR(tmpfs.SetString("source", source));
   RETURN_IF_ERROR(tmpfs.SetString("mode", absl::StrFormat("%o", wanted.mode)));
   if (wanted.size_bytes != 0) {
@@ -64,11 +68,48 @@ absl::StatusOr<UniqueFd> MountTmpfs(const TmpfsMount& wanted,
                      (wanted.read_only ? MOUNT_ATTR_RDONLY : 0));
 }
 
+std::shared_ptr<const sys::MountExecutor> MountsOf(
+    const RootFsOptions& options) {
+  if (options.mounts != nullptr) return options.mounts;
+  // Nobody owns it.
+  return {std::shared_ptr<void>(), &sys::DirectMounts()};
+}
+
+absl::Status CheckOwner(const RootFsOptions& options) {
+  if (options.mounts == nullptr) {
+    if (sys::HasCapability(CAP_SYS_ADMIN)) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        "RootFs::Create(): making mounts needs CAP_SYS_ADMIN, which this "
+        "process lacks; set RootFsOptions::mounts to Launcher::mounts(), so "
+        "that the launcher makes them");
+  }
+  if (options.idmap_user_namespace.valid()) {
+    return absl::FailedPreconditionError(
+        "RootFsOptions.idmap_user_namespace: mapping the ids of a file system "
+        "of the host needs CAP_SYS_ADMIN there (mount_setattr(2))");
+  }
+  if (options.root_uid == 0 && options.root_gid == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "RootFsOptions.root_uid and root_gid: a host without CAP_CHOWN cannot "
+      "give files away; root of the container is the host's own user, 0");
+}
+
+absl::Status CheckHostNode(BorrowedFd node, const std::string& name) {
+  struct stat status;
+  if (::fstat(node.get(), &status) == 0 && S_ISCHR(status.st_mode) &&
+      status.st_rdev == Scratch::DeviceOf(name)) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "\"/dev/", name, "\" of the host is not the device of this name"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::Build(
     const RootFsOptions& options, const KernelLimits& limits) {
   ASSIGN_OR_RETURN(const auto layout, MakeLayout(options));
+  RETURN_IF_ERROR(CheckOwner(options));
   auto root = BuildWith(options, layout, options.writes, limits);
   // A mount point is missing, and there is no layer to create it in: take one
   // in memory that the container cannot write to.
@@ -84,24 +125,33 @@ absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::BuildWith(
     const RootFsOptions& options, const std::shared_ptr<const Layout>& layout,
     RootWrites writes, const KernelLimits& limits) {
   const Owner owner = {options.root_uid, options.root_gid};
+  const auto mounts = MountsOf(options);
   const bool in_memory = options.writes == RootWrites::kTmpfs;
   ASSIGN_OR_RETURN(
       Scratch scratch,
-      Scratch::Create({.size_bytes = in_memory ? options.tmpfs_size_bytes
+      Scratch::Create({.mounts = mounts.get(),
+                       .size_bytes = in_memory ? options.tmpfs_size_bytes
                                                : kDefaultScratchSize,
                        .owner = owner,
                        .attached_mounts_only = limits.attached_mounts_only}));
-  ASSIGN_OR_RETURN(RootMount mount,
-                   MountRoot(options, writes, limits.layer_syntax, scratch));
-  // So that they end with the scratch mount.
-  for (const UniqueFd& layer : mount.mapped_layers) {
-    RETURN_IF_ERROR(scratch.Adopt(layer.borrow()));
+  ASSIGN_OR_RETURN(RootMount mount, MountRoot(*mounts, options, writes,
+                                              limits.layer_syntax, scratch));
+  // So that they end with the scratch mount. Where each call takes a process,
+  // waiting is cheaper.
+  if (!mounts->in_user_namespace()) {
+    for (const UniqueFd& layer : mount.layers) {
+      RETURN_IF_ERROR(scratch.Adopt(layer.borrow()));
+    }
   }
-  Tree tree(std::move(mount.mount), scratch.detached_mounts(), owner);
+  const bool hold = mount.is_clone && mounts->in_user_namespace() &&
+                    scratch.detached_mounts();
+  if (hold) RETURN_IF_ERROR(scratch.Hold(mount.mount.borrow()));
+  Tree tree(*mounts, std::move(mount.mount), scratch.detached_mounts(), owner);
   std::unique_ptr<BuiltRoot> root(
-      new BuiltRoot(layout, std::move(scratch), std::move(tree)));
+      new BuiltRoot(layout, mounts, std::move(scratch), std::move(tree)));
   root->owner_ = owner;
-  root->tty_group_ = options.tty_group_mapped;
+  root->tty_group_ = options.tty_group_mapped && mounts->HasGroup(kTtyGroup);
+  root->root_in_scratch_ = hold;
   // Without writes the mount itself was made read-only.
   root->read_only_ = writes != RootWrites::kNone &&
                      (options.read_only || options.writes == RootWrites::kNone);
@@ -118,7 +168,46 @@ absl::Status BuiltRoot::MakeOwnMountPoints() {
   dev.path = "dev";
   ASSIGN_OR_RETURN(dev.target, tree_.OwnDirectory("dev"));
   ASSIGN_OR_RETURN(dev.object, sys::Duplicate(scratch_.dev()));
-  return tree_.Attach(std::move(dev));
+  RETURN_IF_ERROR(tree_.Attach(std::move(dev)));
+  return scratch_.missing_nodes().empty() ? absl::OkStatus() : AddHostNodes();
+}
+
+// The host's device nodes, mounted where /dev has files for them. Which device
+// each is, is checked: nothing else of the host's /dev can appear.
+absl::Status BuiltRoot::AddHostNodes() {
+  ASSIGN_OR_RETURN(const UniqueFd host_dev,
+                   sys::Open("/dev", O_PATH | O_DIRECTORY));
+  if (!scratch_.detached_mounts()) return AddHostNodesLater(host_dev.borrow());
+  const sys::MountResult result = mounts_->BindHostFiles(
+      host_dev.borrow(), scratch_.missing_nodes(), scratch_.dev());
+  RETURN_IF_ERROR(result.failure);
+  if (!result.ok()) {
+    return ErrnoError(result.error, "bind the device nodes of the host's /dev",
+                      {.step = "rootfs.dev", .path = "/dev"});
+  }
+  for (const std::string& name : scratch_.missing_nodes()) {
+    ASSIGN_OR_RETURN(
+        const UniqueFd node,
+        sys::OpenAt2(scratch_.dev(), name, O_PATH, sys::kNoSymlinks));
+    RETURN_IF_ERROR(CheckHostNode(node.borrow(), name));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BuiltRoot::AddHostNodesLater(BorrowedFd host_dev) {
+  for (const std::string& name : scratch_.missing_nodes()) {
+    PendingMount node;
+    node.path = absl::StrCat("dev/", name);
+    ASSIGN_OR_RETURN(
+        node.object,
+        sys::CloneHostMount(*mounts_, host_dev, name.c_str(),
+                            /*recursive=*/false, Quoted("/" + node.path)));
+    RETURN_IF_ERROR(CheckHostNode(node.object.borrow(), name));
+    ASSIGN_OR_RETURN(node.target, sys::OpenAt2(scratch_.dev(), name, O_PATH,
+                                               sys::kNoSymlinks));
+    RETURN_IF_ERROR(tree_.Attach(std::move(node)));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status BuiltRoot::AddMounts(const RootFsOptions& options) {
@@ -135,8 +224,8 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
     case Mount::Kind::kEtcFile:
       return AddEtcFile(mount);
     case Mount::Kind::kShm:
-      object =
-          MountTmpfs({.size_bytes = options.shm_size_bytes}, "shm", owner_);
+      object = MountTmpfs(*mounts_, {.size_bytes = options.shm_size_bytes},
+                          "shm", owner_);
       break;
     case Mount::Kind::kTmpfs:
       object = MakeTmpfs(mount);
@@ -151,10 +240,11 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
 
 absl::StatusOr<UniqueFd> BuiltRoot::MakeTmpfs(const Mount& mount) {
   const TmpfsMount& wanted = *mount.tmpfs;
-  if (!wanted.copy_up) return MountTmpfs(wanted, "tmpfs", owner_);
+  if (!wanted.copy_up) return MountTmpfs(*mounts_, wanted, "tmpfs", owner_);
   TmpfsMount writable = wanted;
   writable.read_only = false;
-  ASSIGN_OR_RETURN(UniqueFd object, MountTmpfs(writable, "tmpfs", owner_));
+  ASSIGN_OR_RETURN(UniqueFd object,
+                   MountTmpfs(*mounts_, writable, "tmpfs", owner_));
   ASSIGN_OR_RETURN(const UniqueFd covered, CoveredDirectory(mount));
   if (covered.valid()) {
     const absl::Status copied =
@@ -163,8 +253,9 @@ absl::StatusOr<UniqueFd> BuiltRoot::MakeTmpfs(const Mount& mount) {
   }
   if (wanted.read_only) {
     const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
-    RETURN_IF_ERROR(sys::SetMountAttributes(
-        object.borrow(), attributes, /*recursive=*/false, mount.Field()));
+    RETURN_IF_ERROR(sys::SetMountAttributes(*mounts_, object.borrow(),
+                                            attributes, /*recursive=*/false,
+                                            mount.Field()));
   }
   return object;
 }
@@ -179,7 +270,7 @@ absl::StatusOr<UniqueFd> BuiltRoot::MakeBind(const Mount& mount) {
   ASSIGN_OR_RETURN(UniqueFd source,
                    OpenBindSource(bind, covered.borrow(), field));
   ASSIGN_OR_RETURN(UniqueFd object,
-                   MakeBindMount(bind, source.borrow(), field));
+                   MakeBindMount(*mounts_, bind, source.borrow(), field));
   RETURN_IF_ERROR(Remember(bind, std::move(source)));
   return object;
 }
@@ -233,7 +324,7 @@ absl::Status BuiltRoot::AddEtcFile(const Mount& mount) {
                    tree_.Find(pending.path, Tree::Create::kFile, kFileMode));
   if (scratch_.detached_mounts()) {
     ASSIGN_OR_RETURN(pending.object,
-                     sys::CloneMount(scratch_.mount(), name.c_str(),
+                     sys::CloneMount(*mounts_, scratch_.mount(), name.c_str(),
                                      /*recursive=*/false, name));
   } else {
     pending.source = PendingMount::Source::kScratch;
@@ -307,15 +398,15 @@ absl::Status BuiltRoot::ProtectPath(absl::string_view path, bool mask) {
   }
   if (!scratch_.detached_mounts())
     return tree_.ProtectLater(std::move(pending));
-  ASSIGN_OR_RETURN(pending.object,
-                   mask
-                       ? sys::CloneMount(scratch_.mount(), pending.name.c_str(),
-                                         /*recursive=*/false, path)
-                       : sys::CloneMount(pending.target.borrow(), "",
-                                         /*recursive=*/true, path));
+  ASSIGN_OR_RETURN(
+      pending.object,
+      mask ? sys::CloneMount(*mounts_, scratch_.mount(), pending.name.c_str(),
+                             /*recursive=*/false, path)
+           : sys::CloneMount(*mounts_, pending.target.borrow(), "",
+                             /*recursive=*/true, path));
   const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
-  RETURN_IF_ERROR(sys::SetMountAttributes(pending.object.borrow(), attributes,
-                                          /*recursive=*/true, path));
+  RETURN_IF_ERROR(sys::SetMountAttributes(
+      *mounts_, pending.object.borrow(), attributes, /*recursive=*/true, path));
   return tree_.Attach(std::move(pending));
 }
 
@@ -381,9 +472,11 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
   }
   TreeView view;
   view.root = tree_.root();
+  view.root_in_scratch = root_in_scratch_;
   view.scratch = scratch_.mount();
   view.null_file = scratch_.null_file();
   view.empty_directory = scratch_.empty_directory();
+  view.null_is_file = !scratch_.missing_nodes().empty();
   view.proc = proc_.borrow();
   view.sys = sys_.borrow();
   view.dev = scratch_.dev();

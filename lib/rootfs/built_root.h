@@ -44,8 +44,11 @@ class BuiltRoot final {
   const std::vector<BindMount>& binds() const { return binds_; }
 
  private:
-  BuiltRoot(std::shared_ptr<const Layout> layout, Scratch scratch, Tree tree)
+  BuiltRoot(std::shared_ptr<const Layout> layout,
+            std::shared_ptr<const sys::MountExecutor> mounts, Scratch scratch,
+            Tree tree)
       : layout_(std::move(layout)),
+        mounts_(std::move(mounts)),
         scratch_(std::move(scratch)),
         tree_(std::move(tree)) {}
 
@@ -54,6 +57,8 @@ class BuiltRoot final {
       RootWrites writes, const KernelLimits& limits);
 
   absl::Status MakeOwnMountPoints();
+  absl::Status AddHostNodes();
+  absl::Status AddHostNodesLater(BorrowedFd host_dev);
   absl::Status AddMounts(const RootFsOptions& options);
   absl::Status AddMount(const RootFsOptions& options, const Mount& mount);
   absl::StatusOr<UniqueFd> MakeTmpfs(const Mount& mount);
@@ -67,6 +72,7 @@ class BuiltRoot final {
 
   // Without the mounts, which refer to options that are gone.
   std::shared_ptr<const Layout> layout_;
+  std::shared_ptr<const sys::MountExecutor> mounts_;
   Scratch scratch_;
   Tree tree_;
   UniqueFd proc_;  // places
@@ -77,6 +83,7 @@ class BuiltRoot final {
   Owner owner_;
   bool tty_group_ = true;
   bool read_only_ = false;
+  bool root_in_scratch_ = false;
   bool attached_ = false;
 };
 

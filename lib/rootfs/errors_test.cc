@@ -22,7 +22,7 @@ class ErrorsTest : public RootFsTestBase {
  protected:
   // A tmpfs in no namespace with room for `inodes` files.
   UniqueFd SmallFileSystem(int inodes) {
-    auto tmpfs = sys::FsContext::Open("tmpfs");
+    auto tmpfs = sys::FsContext::Open(sys::DirectMounts(), "tmpfs");
     EXPECT_OK(tmpfs);
     EXPECT_OK(tmpfs->SetString("nr_inodes", absl::StrCat(inodes)));
     auto mount = tmpfs->Mount(0);

@@ -61,8 +61,9 @@ class MountSteps {
   RootFsSlots Append() {
     if (!context_.isolated_launcher) MakePrivate();
     MakeProcAndSys();
+    if (tree_.root_in_scratch) AttachScratch();
     AttachRoot();
-    AttachScratch();
+    if (!tree_.root_in_scratch) AttachScratch();
     AttachPending();
     // After everything that an image can steer: nothing can come to lie over
     // them.
@@ -325,7 +326,7 @@ class MountSteps {
       }
     }
     if (paths.empty()) return;
-    const bool read_only = directories;
+    const bool read_only = directories || tree_.null_is_file;
     const Slot clone = plan_.NewSlot();
     Clone(source, read_only, /*missing_skip=*/-1, clone);
     for (const ProtectedPath* path : paths) {

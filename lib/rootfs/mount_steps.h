@@ -22,15 +22,17 @@ struct LateMount {
 // What was built, for the plan; everything is borrowed.
 struct TreeView {
   BorrowedFd root;
+  bool root_in_scratch = false;  // Scratch::Hold()
   BorrowedFd scratch;
   const char* null_file = "";        // below `scratch`
   const char* empty_directory = "";  // the same
+  bool null_is_file = false;         // not a device: to be mounted read-only
   BorrowedFd proc;                   // places to mount at
   BorrowedFd sys;
   BorrowedFd dev;  // the mount; if `pending` is empty, attached already
   bool detached_mounts = true;
   bool tty_group = true;
-  bool read_only = false;  // makes `root` read-only
+  bool read_only = false;                              // makes `root` read-only
   const std::vector<PendingMount>* pending = nullptr;  // /dev is the first
   const std::vector<LateMount>* late = nullptr;
   const Layout* layout = nullptr;

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/rootfs/writable_pair.h"
 #include "lib/sys/mount.h"
 
 namespace caisson::rootfs {
@@ -75,20 +76,19 @@ int ErrnoOf(const absl::Status& status) {
 
 class OverlayMounter {
  public:
-  OverlayMounter(const RootFsOptions& options, RootWrites writes,
-                 const Scratch& scratch, const std::vector<BorrowedFd>& layers)
-      : options_(options), writes_(writes), layers_(layers) {
-    if (writes == RootWrites::kTmpfs) {
-      upper_ = scratch.upper();
-      work_ = scratch.work();
-    } else {
-      upper_ = options.upper_directory;
-      work_ = options.work_directory;
-    }
-  }
+  OverlayMounter(const sys::MountExecutor& mounts, const RootFsOptions& options,
+                 RootWrites writes, const std::vector<BorrowedFd>& layers,
+                 BorrowedFd upper, BorrowedFd work)
+      : mounts_(mounts),
+        options_(options),
+        writes_(writes),
+        layers_(layers),
+        upper_(upper),
+        work_(work) {}
 
   absl::StatusOr<UniqueFd> Mount(LayerSyntax syntax) {
-    ASSIGN_OR_RETURN(sys::FsContext overlay, sys::FsContext::Open("overlay"));
+    ASSIGN_OR_RETURN(sys::FsContext overlay,
+                     sys::FsContext::Open(mounts_, "overlay"));
     const absl::Status layers = SetLayers(overlay, syntax);
     if (!layers.ok()) return Explain(layers);
     RETURN_IF_ERROR(overlay.SetString("source", "overlay"));
@@ -103,6 +103,10 @@ class OverlayMounter {
          {"xino", "off"}}};
     for (const auto& [key, value] : kSettings) {
       RETURN_IF_ERROR(overlay.SetString(key, value));
+    }
+    // trusted.* is for the host's root alone.
+    if (mounts_.in_user_namespace()) {
+      RETURN_IF_ERROR(overlay.SetFlag("userxattr"));
     }
     const bool writable = writes_ != RootWrites::kNone;
     if (writable) RETURN_IF_ERROR(SetUpper(overlay, syntax));
@@ -230,19 +234,17 @@ class OverlayMounter {
     return WithStep(std::move(to), kStep);
   }
 
+  const sys::MountExecutor& mounts_;
   const RootFsOptions& options_;
   const RootWrites writes_;
   const std::vector<BorrowedFd>& layers_;
-  BorrowedFd upper_;
-  BorrowedFd work_;
+  const BorrowedFd upper_;
+  const BorrowedFd work_;
   std::optional<LayerSyntax> next_syntax_;
 };
 
-absl::StatusOr<UniqueFd> MountOverlay(const RootFsOptions& options,
-                                      RootWrites writes, LayerSyntax first,
-                                      const Scratch& scratch,
-                                      const std::vector<BorrowedFd>& layers) {
-  OverlayMounter mounter(options, writes, scratch, layers);
+absl::StatusOr<UniqueFd> MountOverlay(OverlayMounter& mounter,
+                                      LayerSyntax first) {
   absl::StatusOr<UniqueFd> mount = mounter.Mount(first);
   while (!mount.ok() && mounter.next_syntax().has_value()) {
     auto retried = mounter.Mount(*mounter.next_syntax());
@@ -256,11 +258,12 @@ absl::StatusOr<UniqueFd> MountOverlay(const RootFsOptions& options,
 
 // A copy of the layer's mount, detached from the host's: what is mounted in
 // one does not appear in the other.
-absl::StatusOr<UniqueFd> CloneLayer(BorrowedFd layer, size_t i,
+absl::StatusOr<UniqueFd> CloneLayer(const sys::MountExecutor& mounts,
+                                    BorrowedFd layer, size_t i,
                                     uint64_t attributes, BorrowedFd idmap) {
   ASSIGN_OR_RETURN(UniqueFd clone,
-                   sys::CloneMount(layer, "",
-                                   /*recursive=*/false, LayerName(i)));
+                   sys::CloneHostMount(mounts, layer, "",
+                                       /*recursive=*/false, LayerName(i)));
   mount_attr attr = {.attr_set = attributes | MOUNT_ATTR_NODEV,
                      .propagation = MS_PRIVATE};
   if (idmap.valid()) {
@@ -268,7 +271,7 @@ absl::StatusOr<UniqueFd> CloneLayer(BorrowedFd layer, size_t i,
     attr.userns_fd = static_cast<uint64_t>(idmap.get());
   }
   const absl::Status status = sys::SetMountAttributes(
-      clone.borrow(), attr, /*recursive=*/false, LayerName(i));
+      mounts, clone.borrow(), attr, /*recursive=*/false, LayerName(i));
   if (status.ok()) return clone;
   const auto detail = GetErrorDetail(status);
   if (!idmap.valid() || !detail.has_value()) return status;
@@ -284,42 +287,56 @@ absl::StatusOr<UniqueFd> CloneLayer(BorrowedFd layer, size_t i,
 
 }  // namespace
 
-absl::StatusOr<RootMount> MountRoot(const RootFsOptions& options,
+absl::StatusOr<RootMount> MountRoot(const sys::MountExecutor& mounts,
+                                    const RootFsOptions& options,
                                     RootWrites writes, LayerSyntax first,
                                     Scratch& scratch) {
   RootMount root;
   const bool mapped = options.idmap_user_namespace.valid();
+  const bool detach = mounts.in_user_namespace();
   const bool single = options.layers.size() == 1;
   if (writes == RootWrites::kInPlace ||
       (writes == RootWrites::kNone && single)) {
     ASSIGN_OR_RETURN(
         root.mount,
-        CloneLayer(options.layers[0], 0,
+        CloneLayer(mounts, options.layers[0], 0,
                    writes == RootWrites::kNone ? MOUNT_ATTR_RDONLY : 0,
                    options.idmap_user_namespace));
+    root.is_clone = true;
     return root;
   }
-  if (!scratch.detached_mounts() && (mapped || writes == RootWrites::kTmpfs)) {
+  if (!scratch.detached_mounts() &&
+      (mapped || detach || writes == RootWrites::kTmpfs)) {
     return absl::FailedPreconditionError(
-        absl::StrCat(mapped ? "RootFsOptions.idmap_user_namespace"
-                            : "RootFsOptions.writes: kTmpfs",
+        absl::StrCat(mapped   ? "RootFsOptions.idmap_user_namespace"
+                     : detach ? "an overlay of a host without privileges"
+                              : "RootFsOptions.writes: kTmpfs",
                      kNeeds615));
   }
   std::vector<BorrowedFd> layers = options.layers;
-  if (mapped) {
+  if (mapped || detach) {
     for (size_t i = 0; i < layers.size(); ++i) {
       ASSIGN_OR_RETURN(
           UniqueFd clone,
-          CloneLayer(layers[i], i, 0, options.idmap_user_namespace));
+          CloneLayer(mounts, layers[i], i, 0, options.idmap_user_namespace));
       layers[i] = clone.borrow();
-      root.mapped_layers.push_back(std::move(clone));
+      root.layers.push_back(std::move(clone));
     }
   }
+  BorrowedFd upper = options.upper_directory;
+  BorrowedFd work = options.work_directory;
+  WritablePair pair;
   if (writes == RootWrites::kTmpfs) {
     RETURN_IF_ERROR(scratch.MakeUpper(layers[0]));
+    upper = scratch.upper();
+    work = scratch.work();
+  } else if (detach && writes == RootWrites::kDirectories) {
+    ASSIGN_OR_RETURN(pair, DetachWritablePair(mounts, upper, work));
+    upper = pair.upper.borrow();
+    work = pair.work.borrow();
   }
-  ASSIGN_OR_RETURN(root.mount,
-                   MountOverlay(options, writes, first, scratch, layers));
+  OverlayMounter mounter(mounts, options, writes, layers, upper, work);
+  ASSIGN_OR_RETURN(root.mount, MountOverlay(mounter, first));
   return root;
 }
 

@@ -22,16 +22,18 @@ enum class LayerSyntax {
 
 struct RootMount {
   UniqueFd mount;
-  // The mounts that show the layers with mapped ids. Closing one while it is
-  // detached waits for an RCU grace period: attach them to something that ends
-  // anyway.
-  std::vector<UniqueFd> mapped_layers;
+  bool is_clone = false;  // of the one layer
+  // The mounts that show the layers, if others than the host's do. Closing one
+  // while it is detached waits for an RCU grace period: attach them to
+  // something that ends anyway.
+  std::vector<UniqueFd> layers;
 };
 
 // Mounts the root of `options`, detached, with writes to `writes` (which may
 // differ from options.writes). kTmpfs puts the upper directory into `scratch`.
 // Tries the layer syntaxes from `first` on until the kernel knows one.
-absl::StatusOr<RootMount> MountRoot(const RootFsOptions& options,
+absl::StatusOr<RootMount> MountRoot(const sys::MountExecutor& mounts,
+                                    const RootFsOptions& options,
                                     RootWrites writes, LayerSyntax first,
                                     Scratch& scratch);
 

@@ -63,8 +63,9 @@ absl::Status SetOwnerAndModeAt(BorrowedFd dir, const char* name,
   return absl::OkStatus();
 }
 
-absl::StatusOr<UniqueFd> NewTmpfs(uint64_t size_bytes, const Owner& owner) {
-  ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open("tmpfs"));
+absl::StatusOr<UniqueFd> NewTmpfs(const sys::MountExecutor& mounts,
+                                  uint64_t size_bytes, const Owner& owner) {
+  ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open(mounts, "tmpfs"));
   RETURN_IF_ERROR(tmpfs.SetString("source", "tmpfs"));
   RETURN_IF_ERROR(tmpfs.SetString("mode", "0755"));
   if (size_bytes != 0) {
@@ -89,8 +90,9 @@ absl::Status SetOwnerAndMode(BorrowedFd file, const Owner& owner, mode_t mode,
 }
 
 absl::StatusOr<Scratch> Scratch::Create(const Options& options) {
-  ASSIGN_OR_RETURN(UniqueFd mount, NewTmpfs(options.size_bytes, options.owner));
-  Scratch scratch(std::move(mount), options.owner);
+  ASSIGN_OR_RETURN(UniqueFd mount, NewTmpfs(*options.mounts, options.size_bytes,
+                                            options.owner));
+  Scratch scratch(*options.mounts, std::move(mount), options.owner);
   RETURN_IF_ERROR(scratch.MountDev(options.attached_mounts_only));
   RETURN_IF_ERROR(scratch.FillDev());
   return scratch;
@@ -107,8 +109,8 @@ absl::Status Scratch::MakeDirectory(BorrowedFd parent, const char* name,
 absl::Status Scratch::MountDev(bool attached_mounts_only) {
   RETURN_IF_ERROR(MakeDirectory(mount_.borrow(), "dev", 0755));
   if (!attached_mounts_only) {
-    auto clone =
-        sys::CloneMount(mount_.borrow(), "dev", /*recursive=*/false, "/dev");
+    auto clone = sys::CloneMount(*mounts_, mount_.borrow(), "dev",
+                                 /*recursive=*/false, "/dev");
     if (clone.ok()) {
       dev_ = *std::move(clone);
       return absl::OkStatus();
@@ -117,7 +119,7 @@ absl::Status Scratch::MountDev(bool attached_mounts_only) {
     if (!detail.has_value() || detail->error != EINVAL) return clone.status();
   }
   detached_mounts_ = false;
-  ASSIGN_OR_RETURN(dev_, NewTmpfs(kDefaultSize, owner_));
+  ASSIGN_OR_RETURN(dev_, NewTmpfs(*mounts_, kDefaultSize, owner_));
   return MakeNode(mount_.borrow(), "null", 1, 3);
 }
 
@@ -125,6 +127,9 @@ absl::Status Scratch::MakeNode(BorrowedFd parent, const char* name,
                                unsigned major, unsigned minor) {
   if (::mknodat(parent.get(), name, S_IFCHR | 0666, makedev(major, minor)) !=
       0) {
+    if (errno == EPERM && mounts_->in_user_namespace()) {
+      return MakePlaceholder(parent, name);
+    }
     const std::string path = absl::StrCat("/dev/", name);
     return ErrnoError(errno, absl::StrCat("mknodat(", Quoted(path), ")"),
                       {.step = kStep,
@@ -133,6 +138,22 @@ absl::Status Scratch::MakeNode(BorrowedFd parent, const char* name,
                                "devices control group that allows it"});
   }
   return SetOwnerAndModeAt(parent, name, owner_, 0666);
+}
+
+dev_t Scratch::DeviceOf(const std::string& name) {
+  for (const Node& node : kNodes) {
+    if (name == node.name) return makedev(node.major, node.minor);
+  }
+  return 0;
+}
+
+absl::Status Scratch::MakePlaceholder(BorrowedFd parent, const char* name) {
+  // Mode 0444: it is also what masks a file (null_file()).
+  const UniqueFd file(::openat(parent.get(), name,
+                               O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444));
+  if (!file.valid()) return Error(errno, "open", name);
+  if (parent.get() == dev_.get()) missing_nodes_.emplace_back(name);
+  return SetOwnerAndMode(file.borrow(), owner_, 0444, name);
 }
 
 absl::Status Scratch::FillDev() {
@@ -163,8 +184,10 @@ absl::Status Scratch::MakeUpper(BorrowedFd model) {
     return Error(errno, "mkdirat", "upper");
   }
   RETURN_IF_ERROR(MakeDirectory(mount_.borrow(), "work", 0700));
-  RETURN_IF_ERROR(SetOwnerAndModeAt(mount_.borrow(), "upper",
-                                    {status.st_uid, status.st_gid},
+  const Owner owner = mounts_->in_user_namespace()
+                          ? owner_  // no other can be given
+                          : Owner{status.st_uid, status.st_gid};
+  RETURN_IF_ERROR(SetOwnerAndModeAt(mount_.borrow(), "upper", owner,
                                     status.st_mode & 07777));
   ASSIGN_OR_RETURN(upper_,
                    sys::OpenAt2(mount_.borrow(), "upper", O_PATH | O_DIRECTORY,
@@ -187,8 +210,21 @@ absl::Status Scratch::Adopt(BorrowedFd mount) {
   ASSIGN_OR_RETURN(const UniqueFd place,
                    sys::OpenAt2(mount_.borrow(), "dev/shm",
                                 O_PATH | O_DIRECTORY, sys::kNoSymlinks));
-  const int error = sys::AttachMount(mount, place.borrow());
-  return error == 0 ? absl::OkStatus() : Error(error, "move_mount", "dev/shm");
+  const sys::MountResult result = mounts_->Attach(mount, place.borrow());
+  RETURN_IF_ERROR(result.failure);
+  return result.ok() ? absl::OkStatus()
+                     : Error(result.error, "move_mount", "dev/shm");
+}
+
+absl::Status Scratch::Hold(BorrowedFd root) {
+  RETURN_IF_ERROR(MakeDirectory(mount_.borrow(), "root", 0700));
+  ASSIGN_OR_RETURN(const UniqueFd place,
+                   sys::OpenAt2(mount_.borrow(), "root", O_PATH | O_DIRECTORY,
+                                sys::kNoSymlinks));
+  const sys::MountResult result = mounts_->Attach(root, place.borrow());
+  RETURN_IF_ERROR(result.failure);
+  return result.ok() ? absl::OkStatus()
+                     : Error(result.error, "move_mount", "root");
 }
 
 void Scratch::Close() {

@@ -11,10 +11,12 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/unique_fd.h"
+#include "lib/sys/mount.h"
 
 namespace caisson::rootfs {
 
@@ -33,7 +35,8 @@ absl::Status SetOwnerAndMode(BorrowedFd file, const Owner& owner, mode_t mode,
 class Scratch final {
  public:
   struct Options {
-    uint64_t size_bytes = 0;  // 0: the kernel's default
+    const sys::MountExecutor* mounts = nullptr;  // outlives the object
+    uint64_t size_bytes = 0;                     // 0: the kernel's default
     Owner owner;
     // Tests only: behave as a kernel before 6.15.
     bool attached_mounts_only = false;
@@ -54,10 +57,17 @@ class Scratch final {
   // seen and ends together with this one.
   absl::Status Adopt(BorrowedFd mount);
 
+  // Attaches the root itself, which is to be moved on from here. The kernel
+  // lets a detached clone be mounted upon only from the mount namespace in
+  // which it was made (mnt_namespace::seq_origin, Linux 6.15); attached to this
+  // file system, which was cloned from nowhere, it may be from any.
+  absl::Status Hold(BorrowedFd root);
+
   BorrowedFd mount() const { return mount_.borrow(); }
   // What is mounted over masked files and directories, as paths below mount():
-  // a null device and an empty directory. Nothing that is mounted in /dev, not
-  // even over /dev/null, shows there.
+  // a null device (an empty file where none can be made) and an empty
+  // directory. Nothing that is mounted in /dev, not even over /dev/null, shows
+  // there.
   const char* null_file() const {
     return detached_mounts_ ? "dev/null" : "null";
   }
@@ -73,24 +83,36 @@ class Scratch final {
   // until the mounts are in the child's namespace.
   bool detached_mounts() const { return detached_mounts_; }
 
+  // The number of a device node of /dev; 0 for other names.
+  static dev_t DeviceOf(const std::string& name);
+  // The names of the device nodes that could not be made, because that takes
+  // CAP_MKNOD of the host: empty files of /dev that want the host's nodes to be
+  // mounted over them.
+  const std::vector<std::string>& missing_nodes() const {
+    return missing_nodes_;
+  }
+
   void Close();
 
  private:
-  Scratch(UniqueFd mount, Owner owner)
-      : mount_(std::move(mount)), owner_(owner) {}
+  Scratch(const sys::MountExecutor& mounts, UniqueFd mount, Owner owner)
+      : mounts_(&mounts), mount_(std::move(mount)), owner_(owner) {}
 
   absl::Status MakeDirectory(BorrowedFd parent, const char* name, mode_t mode);
   absl::Status MakeNode(BorrowedFd parent, const char* name, unsigned major,
                         unsigned minor);
+  absl::Status MakePlaceholder(BorrowedFd parent, const char* name);
   absl::Status MountDev(bool attached_mounts_only);
   absl::Status FillDev();
 
+  const sys::MountExecutor* mounts_;
   UniqueFd mount_;
   UniqueFd dev_;
   UniqueFd upper_;
   UniqueFd work_;
   Owner owner_;
   bool detached_mounts_ = true;
+  std::vector<std::string> missing_nodes_;
 };
 
 }  // namespace caisson::rootfs

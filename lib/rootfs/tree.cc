@@ -259,21 +259,22 @@ absl::Status Tree::Attach(PendingMount mount) {
     pending_.push_back(std::move(mount));
     return absl::OkStatus();
   }
-  const int error =
-      sys::AttachMount(mount.object.borrow(), mount.target.borrow());
-  if (error == 0) {
+  const sys::MountResult result =
+      mounts_->Attach(mount.object.borrow(), mount.target.borrow());
+  if (result.ok()) {
     if (mount.outlives_child) attached_.push_back(std::move(mount));
     return absl::OkStatus();
   }
+  RETURN_IF_ERROR(result.failure);
   RETURN_IF_ERROR(CheckKinds(mount));
   const std::string absolute = Absolute(mount.path);
   return ErrnoError(
-      error, absl::StrCat("move_mount(", Quoted(absolute), ")"),
+      result.error, absl::StrCat("move_mount(", Quoted(absolute), ")"),
       {.step = kStep,
        .path = absolute,
-       .hint = error == ENOSPC ? "there are more mounts than the sysctl "
-                                 "fs.mount-max allows in a namespace"
-                               : ""});
+       .hint = result.error == ENOSPC ? "there are more mounts than the sysctl "
+                                        "fs.mount-max allows in a namespace"
+                                      : ""});
 }
 
 absl::Status Tree::ProtectLater(PendingMount mount) {

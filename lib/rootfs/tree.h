@@ -18,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "caisson/unique_fd.h"
 #include "lib/rootfs/scratch.h"
+#include "lib/sys/mount.h"
 
 namespace caisson::rootfs {
 
@@ -42,8 +43,11 @@ struct PendingMount {
 class Tree final {
  public:
   // `detached_mounts` as Scratch says. What is created belongs to `owner`.
-  Tree(UniqueFd root, bool detached_mounts, Owner owner)
-      : root_(std::move(root)),
+  // `mounts` must outlive the tree.
+  Tree(const sys::MountExecutor& mounts, UniqueFd root, bool detached_mounts,
+       Owner owner)
+      : mounts_(&mounts),
+        root_(std::move(root)),
         detached_mounts_(detached_mounts),
         owner_(owner) {}
 
@@ -81,6 +85,7 @@ class Tree final {
 
   const PendingMount* MountedAt(BorrowedFd place) const;
 
+  const sys::MountExecutor* mounts_;
   UniqueFd root_;
   bool detached_mounts_;
   Owner owner_;

@@ -11,6 +11,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
 
 namespace caisson::sys {
 namespace {
@@ -33,22 +34,104 @@ std::string ReadLog(int fd) {
   return log;
 }
 
+MountResult FromDescriptor(long result) {
+  if (result < 0) return {.error = errno};
+  return {.fd = UniqueFd(static_cast<int>(result))};
+}
+
+MountResult FromZero(long result) { return {.error = result < 0 ? errno : 0}; }
+
+unsigned CloneFlags(bool recursive) {
+  return OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW |
+         AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+}
+
+class Direct final : public MountExecutor {
+ public:
+  MountResult OpenContext(const char* type) const override {
+    return FromDescriptor(::syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
+  }
+
+  MountResult CreateMount(BorrowedFd context, unsigned attributes,
+                          const char** call) const override {
+    *call = "fsconfig(CMD_CREATE)";
+    if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr,
+                  nullptr, 0) != 0) {
+      return {.error = errno};
+    }
+    *call = "fsmount()";
+    return FromDescriptor(
+        ::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, attributes));
+  }
+
+  MountResult OpenTree(BorrowedFd dir, const char* path,
+                       unsigned flags) const override {
+    return FromDescriptor(::syscall(SYS_open_tree, dir.get(), path, flags));
+  }
+
+  MountResult OpenHostTree(BorrowedFd dir, const char* path,
+                           unsigned flags) const override {
+    return OpenTree(dir, path, flags);
+  }
+
+  MountResult BindHostFiles(BorrowedFd from,
+                            const std::vector<std::string>& names,
+                            BorrowedFd to) const override {
+    for (const std::string& name : names) {
+      MountResult clone =
+          OpenTree(from, name.c_str(), CloneFlags(/*recursive=*/false));
+      if (!clone.ok()) return clone;
+      const long moved = ::syscall(SYS_move_mount, clone.fd.get(), "", to.get(),
+                                   name.c_str(), MOVE_MOUNT_F_EMPTY_PATH);
+      if (moved != 0) return FromZero(moved);
+    }
+    return {};
+  }
+
+  MountResult SetAttributes(BorrowedFd mount, const mount_attr& attributes,
+                            unsigned flags) const override {
+    return FromZero(::syscall(SYS_mount_setattr, mount.get(), "",
+                              flags | AT_EMPTY_PATH, &attributes,
+                              sizeof(attributes)));
+  }
+
+  MountResult Attach(BorrowedFd mount, BorrowedFd target) const override {
+    return FromZero(
+        ::syscall(SYS_move_mount, mount.get(), "", target.get(), "",
+                  MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+  }
+};
+
+absl::StatusOr<UniqueFd> FinishClone(MountResult result,
+                                     absl::string_view what) {
+  if (result.ok()) return std::move(result.fd);
+  RETURN_IF_ERROR(result.failure);
+  return ErrnoError(result.error, absl::StrCat("open_tree(", what, ", CLONE)"),
+                    {.step = "open_tree", .path = what});
+}
+
 }  // namespace
 
-absl::StatusOr<FsContext> FsContext::Open(const char* type) {
-  UniqueFd fd(static_cast<int>(::syscall(SYS_fsopen, type, FSOPEN_CLOEXEC)));
-  if (!fd.valid()) {
-    absl::string_view hint;
-    if (errno == ENODEV) hint = "the kernel does not have this file system";
-    if (errno == EPERM) {
-      hint =
-          "mounting needs CAP_SYS_ADMIN in the user namespace of the mount "
-          "namespace";
-    }
-    return ErrnoError(errno, absl::StrCat("fsopen(", type, ")"),
-                      {.step = type, .hint = hint});
+const MountExecutor& DirectMounts() {
+  static const auto* const direct = new Direct;
+  return *direct;
+}
+
+absl::StatusOr<FsContext> FsContext::Open(const MountExecutor& mounts,
+                                          const char* type) {
+  MountResult result = mounts.OpenContext(type);
+  if (result.ok()) return FsContext(mounts, std::move(result.fd), type);
+  RETURN_IF_ERROR(result.failure);
+  absl::string_view hint;
+  if (result.error == ENODEV)
+    hint = "the kernel does not have this file system";
+  if (result.error == EPERM) {
+    hint =
+        "mounting needs CAP_SYS_ADMIN in the user namespace of the mount "
+        "namespace";
   }
-  return FsContext(std::move(fd), type);
+  return ErrnoError(result.error, absl::StrCat("fsopen(", type, ")"),
+                    {.step = type, .hint = hint});
 }
 
 absl::Status FsContext::Error(int error, const std::string& call) const {
@@ -85,46 +168,36 @@ absl::Status FsContext::SetFd(const char* key, BorrowedFd fd,
 }
 
 absl::StatusOr<UniqueFd> FsContext::Mount(unsigned attributes) {
-  if (::syscall(SYS_fsconfig, fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr,
-                0) != 0) {
-    return Error(errno, "fsconfig(CMD_CREATE)");
-  }
-  UniqueFd mount(static_cast<int>(
-      ::syscall(SYS_fsmount, fd_.get(), FSMOUNT_CLOEXEC, attributes)));
-  if (!mount.valid()) return Error(errno, "fsmount()");
-  return mount;
+  const char* call = "";
+  MountResult result = mounts_->CreateMount(fd_.borrow(), attributes, &call);
+  if (result.ok()) return std::move(result.fd);
+  RETURN_IF_ERROR(result.failure);
+  return Error(result.error, call);
 }
 
-absl::StatusOr<UniqueFd> CloneMount(BorrowedFd dir, const char* path,
-                                    bool recursive, absl::string_view what) {
-  const unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-                         AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH |
-                         (recursive ? AT_RECURSIVE : 0);
-  UniqueFd mount(
-      static_cast<int>(::syscall(SYS_open_tree, dir.get(), path, flags)));
-  if (!mount.valid()) {
-    return ErrnoError(errno, absl::StrCat("open_tree(", what, ", CLONE)"),
-                      {.step = "open_tree", .path = what});
-  }
-  return mount;
+absl::StatusOr<UniqueFd> CloneMount(const MountExecutor& mounts, BorrowedFd dir,
+                                    const char* path, bool recursive,
+                                    absl::string_view what) {
+  return FinishClone(mounts.OpenTree(dir, path, CloneFlags(recursive)), what);
 }
 
-absl::Status SetMountAttributes(BorrowedFd mount, const mount_attr& attributes,
-                                bool recursive, absl::string_view what) {
-  const unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
-  if (::syscall(SYS_mount_setattr, mount.get(), "", flags, &attributes,
-                sizeof(attributes)) == 0) {
-    return absl::OkStatus();
-  }
-  return ErrnoError(errno, absl::StrCat("mount_setattr(", what, ")"),
+absl::StatusOr<UniqueFd> CloneHostMount(const MountExecutor& mounts,
+                                        BorrowedFd dir, const char* path,
+                                        bool recursive,
+                                        absl::string_view what) {
+  return FinishClone(mounts.OpenHostTree(dir, path, CloneFlags(recursive)),
+                     what);
+}
+
+absl::Status SetMountAttributes(const MountExecutor& mounts, BorrowedFd mount,
+                                const mount_attr& attributes, bool recursive,
+                                absl::string_view what) {
+  const MountResult result = mounts.SetAttributes(
+      mount, attributes, recursive ? unsigned{AT_RECURSIVE} : 0u);
+  if (result.ok()) return absl::OkStatus();
+  RETURN_IF_ERROR(result.failure);
+  return ErrnoError(result.error, absl::StrCat("mount_setattr(", what, ")"),
                     {.step = "mount_setattr", .path = what});
-}
-
-int AttachMount(BorrowedFd mount, BorrowedFd target) {
-  return ::syscall(SYS_move_mount, mount.get(), "", target.get(), "",
-                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0
-             ? 0
-             : errno;
 }
 
 }  // namespace caisson::sys
