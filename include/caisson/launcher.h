@@ -16,6 +16,9 @@
 // Creating one changes nothing in the host process: no thread, no signal
 // handler, no SIGCHLD, no limit, no working directory.
 //
+// A host without privileges, an ordinary user's, gets one in a user namespace:
+// doc/rootless.md.
+//
 // Not for: running host code in a container, or programs outside of one.
 #ifndef CAISSON_LAUNCHER_H_
 #define CAISSON_LAUNCHER_H_
@@ -25,20 +28,30 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/id_range.h"
+#include "caisson/launcher_options.h"
 #include "caisson/net_namespace.h"
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
 
+namespace sys {
+class MountExecutor;
+}  // namespace sys
+
 // Thread-safe: many threads may start processes at once. They share the one
 // helper, which clones one child after another and runs them side by side.
 class [[nodiscard]] Launcher final {
  public:
-  // Starts the helper and waits until it is ready (well under a millisecond).
+  // Starts the helper and waits until it is ready (well under a millisecond;
+  // some milliseconds for the programs of LauncherIds::kSubordinate).
   // Fails with UNAVAILABLE if it cannot run: the error says why (memfd with
   // exec permission refused, RLIMIT_NOFILE too small, seccomp).
-  static absl::StatusOr<Launcher> Create();
+  //
+  // Without CAP_SYS_ADMIN the helper gets a user namespace of its own:
+  // PERMISSION_DENIED says which setting of the machine forbids that, see
+  // identity() and mounts() for the consequences.
+  static absl::StatusOr<Launcher> Create(const LauncherOptions& options = {});
 
   Launcher(Launcher&&) noexcept;
   Launcher& operator=(Launcher&&) noexcept;
@@ -53,13 +66,21 @@ class [[nodiscard]] Launcher final {
   absl::StatusOr<Process> Start(const ProcessSpec& spec);
 
   // A new user namespace in which `ids` are mapped, users and groups alike. It
-  // lives as long as the descriptor or a process in it.
+  // lives as long as the descriptor or a process in it. `ids.outside` are ids
+  // of identity() where that has a user namespace of its own.
   absl::StatusOr<UniqueFd> NewUserNamespace(IdRange ids);
 
   // A new network namespace with a loopback interface that is down. It belongs
   // to `user_namespace` if that is valid.
   absl::StatusOr<NetNamespace> NewNetNamespace(
       BorrowedFd user_namespace = BorrowedFd());
+
+  // Which users exist in containers: all of the host's, or, without privileges,
+  // those of the helper's user namespace.
+  const LauncherIdentity& identity() const;
+  // For RootFsOptions::mounts: null if the host can mount by itself. May
+  // outlive the launcher, but works only as long as that does.
+  std::shared_ptr<const sys::MountExecutor> mounts() const;
 
   // The helper's pidfd: readable when it died.
   BorrowedFd pidfd() const;

@@ -27,6 +27,7 @@
 #include "lib/launcher/program.h"
 #include "lib/launcher/security_steps.h"
 #include "lib/launcher/sysctl_steps.h"
+#include "lib/launcher/unprivileged.h"
 #include "lib/launcher/user.h"
 #include "lib/plan/send_fds.h"
 #include "lib/rootfs/mount_context.h"
@@ -393,7 +394,8 @@ void AddExec(const ProcessSpec& spec, const std::vector<std::string>& env,
 
 absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
                                     const SecurityPolicy& default_policy,
-                                    bool isolated) {
+                                    bool isolated,
+                                    const LauncherIdentity& identity) {
   RETURN_IF_ERROR(CheckSpec(spec));
   ASSIGN_OR_RETURN(const User user, FindUser(spec));
   const std::vector<std::string> env = Environment(spec, user);
@@ -411,6 +413,11 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   const SecurityPolicy& policy =
       spec.security != nullptr ? *spec.security : default_policy;
 
+  // In another user namespace, that one's map counts.
+  if (!options.user.valid()) {
+    RETURN_IF_ERROR(CheckUser(spec.user, user, identity));
+  }
+
   Composition out;
   ASSIGN_OR_RETURN(const uint64_t clone_flags,
                    CloneFlags(*namespaces, spec.network));
@@ -424,7 +431,8 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   AddLabels(out.plan, policy);
   const MountContext context = {
       .isolated_launcher = isolated,
-      .user_namespace = options.user.valid(),
+      // What is shared does not belong to the user namespace of the child.
+      .user_namespace = options.user.valid() || identity.own_user_namespace,
       .new_net_namespace = options.net == NamespaceSource::kNew,
       .new_ipc_namespace = options.ipc == NamespaceSource::kNew,
       .new_cgroup_namespace = options.cgroup == NamespaceSource::kNew,
@@ -435,7 +443,7 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   ASSIGN_OR_RETURN(const RootFsSlots root, spec.root->AddTo(out.plan, context));
   RETURN_IF_ERROR(AddStreams(spec, root, user, out));
   out.plan.Step("security");
-  AddCredentials(out.plan, policy, user);
+  AddCredentials(out.plan, policy, user, identity.setgroups);
   AddWorkingDirectory(out.plan, spec.cwd);
   out.plan.DieWithLauncher();
   RETURN_IF_ERROR(AddFilter(out.plan, policy, user, out.listener_socket));

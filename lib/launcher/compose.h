@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "caisson/launcher_options.h"
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
 #include "lib/plan/builder.h"
@@ -27,11 +28,13 @@ struct Composition {
 };
 
 // `isolated` says whether the launcher has a mount namespace without the host's
-// mounts. INVALID_ARGUMENT and NOT_FOUND name the field of the spec. Nothing of
-// the spec was used up after a failure.
+// mounts, `identity` which user namespace it has. INVALID_ARGUMENT and
+// NOT_FOUND name the field of the spec. Nothing of the spec was used up after a
+// failure.
 absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
                                     const SecurityPolicy& default_policy,
-                                    bool isolated);
+                                    bool isolated,
+                                    const LauncherIdentity& identity);
 
 }  // namespace caisson::launcher
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/netlink.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -23,8 +24,11 @@
 #include "lib/launcher/compose.h"
 #include "lib/launcher/process_state.h"
 #include "lib/launcher/program.h"
+#include "lib/launcher/remote_mounts.h"
 #include "lib/launcher/session.h"
+#include "lib/launcher/unprivileged.h"
 #include "lib/plan/send_fds.h"
+#include "lib/sys/capability.h"
 
 namespace caisson {
 namespace {
@@ -93,6 +97,11 @@ class NamespacePlan {
 struct Launcher::State {
   explicit State(launcher::Session s) : session(std::move(s)) {}
 
+  // A RootFs may still hold `mounts`, and with it a way to the launcher.
+  ~State() {
+    if (mounts != nullptr) session.Close(/*wait=*/false).IgnoreError();
+  }
+
   absl::StatusOr<const SecurityPolicy*> DefaultPolicy() {
     absl::MutexLock lock(&mutex);
     if (!default_policy.has_value()) {
@@ -102,6 +111,8 @@ struct Launcher::State {
   }
 
   launcher::Session session;
+  LauncherIdentity identity;
+  std::shared_ptr<const sys::MountExecutor> mounts;
   absl::Mutex mutex;
   // Compiled when the first process without a policy of its own starts.
   std::optional<SecurityPolicy> default_policy ABSL_GUARDED_BY(mutex);
@@ -112,9 +123,20 @@ Launcher::Launcher(Launcher&&) noexcept = default;
 Launcher& Launcher::operator=(Launcher&&) noexcept = default;
 Launcher::~Launcher() = default;
 
-absl::StatusOr<Launcher> Launcher::Create() {
-  ASSIGN_OR_RETURN(launcher::Session session, launcher::Session::Create());
-  return Launcher(std::make_unique<State>(std::move(session)));
+absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
+  if (sys::HasCapability(CAP_SYS_ADMIN)) {
+    ASSIGN_OR_RETURN(launcher::Session session, launcher::Session::Create());
+    return Launcher(std::make_unique<State>(std::move(session)));
+  }
+  ASSIGN_OR_RETURN(auto created,
+                   launcher::Session::CreateInUserNamespace(options.ids));
+  ASSIGN_OR_RETURN(launcher::Session shared, created.launcher.Share());
+  auto state = std::make_unique<State>(std::move(created.launcher));
+  state->identity = created.identity;
+  state->mounts = std::make_shared<launcher::RemoteMounts>(
+      std::move(shared), std::move(created.mounts),
+      std::move(created.identity));
+  return Launcher(std::move(state));
 }
 
 absl::StatusOr<Process> Launcher::Start(const ProcessSpec& spec) {
@@ -124,7 +146,8 @@ absl::StatusOr<Process> Launcher::Start(const ProcessSpec& spec) {
   }
   ASSIGN_OR_RETURN(
       launcher::Composition composition,
-      launcher::Compose(spec, *default_policy, state_->session.isolated()));
+      launcher::Compose(spec, *default_policy, state_->session.isolated(),
+                        state_->identity));
   const Deadline deadline(spec.start_timeout);
   ASSIGN_OR_RETURN(launcher::Running running,
                    state_->session.Begin(composition.plan, deadline));
@@ -170,10 +193,11 @@ absl::StatusOr<UniqueFd> Launcher::NewUserNamespace(IdRange ids) {
     return absl::InvalidArgumentError("IdRange.count is 0: nothing is mapped");
   }
   ASSIGN_OR_RETURN(NamespacePlan maker, NamespacePlan::Create());
+  RETURN_IF_ERROR(launcher::CheckMapped(ids, state_->identity));
   maker.plan().set_clone_flags(CLONE_NEWUSER);
-  const std::string map =
-      absl::StrCat(ids.inside, " ", ids.outside, " ", ids.count, "\n");
-  maker.plan().set_id_maps(map, map, /*deny_setgroups=*/false);
+  maker.plan().set_id_maps(launcher::MapBelow(ids, state_->identity.users),
+                           launcher::MapBelow(ids, state_->identity.groups),
+                           /*deny_setgroups=*/false);
   maker.Open("user");
   ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, maker.Run(state_->session));
   return std::move(fds[0]);
@@ -193,6 +217,12 @@ absl::StatusOr<NetNamespace> Launcher::NewNetNamespace(
   maker.OpenRouteSocket();
   ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, maker.Run(state_->session));
   return NetNamespace{.ns = std::move(fds[0]), .rtnetlink = std::move(fds[1])};
+}
+
+const LauncherIdentity& Launcher::identity() const { return state_->identity; }
+
+std::shared_ptr<const sys::MountExecutor> Launcher::mounts() const {
+  return state_->mounts;
 }
 
 BorrowedFd Launcher::pidfd() const { return state_->session.pidfd(); }

@@ -13,6 +13,12 @@ inline constexpr uint32_t kProtocolVersion = 2;
 
 // The launcher finds its end of the control socket here.
 inline constexpr int kControlFd = 3;
+// One that was born in a user namespace of its own finds a second one here, for
+// a helper that it clones: that stays in the host's mount namespace, where it
+// may do nothing but unshare a copy of it, and so is the one that can clone a
+// mount of the host's for the user namespace. It takes requests as the launcher
+// does.
+inline constexpr int kMountsFd = 4;
 
 enum RequestKind : uint32_t {
   // Carries these descriptors: the launcher's end of the process's channel, the
@@ -20,6 +26,8 @@ enum RequestKind : uint32_t {
   kStart = 0,
   // Ends a start that the host gave up, whatever became of it meanwhile.
   kAbandon = 1,
+  // Answers kNeedsIdMaps: /proc/PID/uid_map and gid_map are written.
+  kIdMapsWritten = 2,
 };
 
 // Host to launcher.
@@ -41,6 +49,9 @@ enum MessageKind : uint32_t {
   // On the channel, with its pidfd: another process took the child's place
   // (plan::kFork) before it runs.
   kForked = 5,
+  // On the control socket, with the launcher's pidfd, before kHello: it was
+  // born in a user namespace. Answered by kIdMapsWritten.
+  kNeedsIdMaps = 6,
 };
 
 // Why a start was rejected, beside the plan::Reject reasons.

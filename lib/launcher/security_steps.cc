@@ -61,14 +61,16 @@ void AddBoundingSet(PlanBuilder& plan, const SecurityPolicy& policy) {
   }
 }
 
-void AddIds(PlanBuilder& plan, const User& user) {
+void AddIds(PlanBuilder& plan, const User& user, bool setgroups) {
   static_assert(sizeof(gid_t) == 4);
-  plan.Call(
-          SYS_setgroups,
-          {user.groups.size(),
-           plan.Bytes(user.groups.data(), user.groups.size() * sizeof(gid_t))},
-          "setgroups()")
-      .Hint("a supplementary group is not mapped in the user namespace");
+  if (setgroups) {
+    plan.Call(SYS_setgroups,
+              {user.groups.size(),
+               plan.Bytes(user.groups.data(),
+                          user.groups.size() * sizeof(gid_t))},
+              "setgroups()")
+        .Hint("a supplementary group is not mapped in the user namespace");
+  }
   plan.Call(SYS_setresgid, {user.gid, user.gid, user.gid},
             absl::StrCat("setresgid(", user.gid, ")"))
       .Hint("the group is not mapped in the user namespace");
@@ -113,7 +115,7 @@ uint64_t KeptForFilter(const SecurityPolicy& policy) {
 }
 
 void AddUserAndSets(PlanBuilder& plan, const SecurityPolicy& policy,
-                    const User& user) {
+                    const User& user, bool setgroups) {
   const CapabilityMasks& sets = policy.CapabilitiesOf(user.uid == 0);
   const uint32_t securebits = policy.state().securebits;
   const uint64_t late = KeptForFilter(policy);
@@ -124,7 +126,7 @@ void AddUserAndSets(PlanBuilder& plan, const SecurityPolicy& policy,
     plan.Call(SYS_prctl, {PR_SET_KEEPCAPS, 1, 0, 0, 0},
               "prctl(PR_SET_KEEPCAPS)");
   }
-  AddIds(plan, user);
+  AddIds(plan, user, setgroups);
   AddCapset(plan, sets, kept);
   AddAmbientSet(plan, sets.ambient);
   if (keep) {
@@ -241,12 +243,12 @@ void AddLabels(PlanBuilder& plan, const SecurityPolicy& policy) {
 }
 
 void AddCredentials(PlanBuilder& plan, const SecurityPolicy& policy,
-                    const User& user) {
+                    const User& user, bool setgroups) {
   const SecurityPolicy::State& state = policy.state();
   Slot ruleset;
   if (!state.landlock.empty()) ruleset = AddRuleset(plan, state.landlock);
   AddBoundingSet(plan, policy);
-  AddUserAndSets(plan, policy, user);
+  AddUserAndSets(plan, policy, user, setgroups);
   plan.Call(SYS_umask, {kUmask}, "umask()");
   if (policy.no_new_privileges()) {
     plan.Call(SYS_prctl, {PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0},

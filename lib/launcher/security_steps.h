@@ -21,9 +21,10 @@ void AddLabels(plan::PlanBuilder& plan, const SecurityPolicy& policy);
 
 // Bounding set, groups, ids, capability sets, securebits,
 // umask, no_new_privs, Landlock. When new privileges are allowed, CAP_SYS_ADMIN
-// stays until the filter is loaded, which needs it.
+// stays until the filter is loaded, which needs it. Without `setgroups` the
+// supplementary groups stay as they are.
 void AddCredentials(plan::PlanBuilder& plan, const SecurityPolicy& policy,
-                    const User& user);
+                    const User& user, bool setgroups);
 
 // Closes the descriptors and loads the filter: last, so that the filter need
 // not allow what sets the process up. If it asks the host, the child sends the

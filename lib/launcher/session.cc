@@ -22,6 +22,7 @@
 #include "absl/types/span.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/launcher/id_maps.h"
 #include "lib/launcher/stub_image.h"
 #include "lib/plan/format.h"
 #include "lib/sys/detached_child.h"
@@ -147,6 +148,15 @@ absl::StatusOr<plan::Result> ReadResult(BorrowedFd plan) {
     return ErrnoError(errno, "pread(plan)", {.step = "launcher"});
   }
   return result;
+}
+
+constexpr char kName[] = "caisson-launcher";
+
+// The program in a file that can only be executed.
+absl::StatusOr<UniqueFd> MakeImage() {
+  return MakeMemfd(kName, kMfdExec,
+                   F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+                   StubImage());
 }
 
 absl::string_view RejectText(uint32_t reason) {
@@ -338,16 +348,17 @@ Session::Session(UniqueFd control, UniqueFd pidfd, const Message& hello)
       creator_(::getpid()) {}
 
 absl::StatusOr<Session> Session::Create() {
-  ASSIGN_OR_RETURN(UniqueFd image, MakeMemfd("caisson-launcher", kMfdExec,
-                                             F_SEAL_WRITE | F_SEAL_SHRINK |
-                                                 F_SEAL_GROW | F_SEAL_SEAL,
-                                             StubImage()));
+  ASSIGN_OR_RETURN(const UniqueFd image, MakeImage());
   ASSIGN_OR_RETURN(auto sockets, MakeSocketPair());
-  RETURN_IF_ERROR(sys::SpawnDetached(image.borrow(), "caisson-launcher",
-                                     sockets.second.borrow()));
+  RETURN_IF_ERROR(
+      sys::SpawnDetached(image.borrow(), kName, sockets.second.borrow()));
   sockets.second.reset();
+  return Connect(std::move(sockets.first));
+}
+
+absl::StatusOr<Session> Session::Connect(UniqueFd control) {
   std::vector<UniqueFd> pidfd;
-  auto hello = ReceiveMessage(sockets.first.borrow(), &pidfd, 0);
+  auto hello = ReceiveMessage(control.borrow(), &pidfd, 0);
   if (!hello.ok() || hello->kind != kHello || pidfd.size() != 1) {
     return absl::UnavailableError(absl::StrCat(
         "the launcher process ended while it started: the hard limit "
@@ -360,11 +371,75 @@ absl::StatusOr<Session> Session::Create() {
                       "mount(launcher's own tmpfs, procfs and sysfs)",
                       {.step = "launcher",
                        .hint = hello->isolation_error == EPERM
-                                   ? "the host needs CAP_SYS_ADMIN"
+                                   ? "the host needs CAP_SYS_ADMIN, or, in a "
+                                     "user namespace, a /proc and /sys of "
+                                     "which nothing is masked (as containers "
+                                     "have it; mount_too_revealing(), linux "
+                                     "fs/namespace.c)"
                                    : "the launcher cannot leave the host's "
                                      "mounts; is the host's root a mount?"});
   }
-  return Session(std::move(sockets.first), std::move(pidfd[0]), *hello);
+  return Session(std::move(control), std::move(pidfd[0]), *hello);
+}
+
+absl::StatusOr<Session::InUserNamespace> Session::CreateInUserNamespace(
+    LauncherIds ids) {
+  std::string why_single = "LauncherOptions.ids is kOwn";
+  if (ids != LauncherIds::kOwn) {
+    const auto subordinates = FindSubordinates(::getuid(), IdFiles());
+    absl::Status status = subordinates.status();
+    if (status.ok()) {
+      auto created = CreateMapped([&subordinates](pid_t pid) {
+        return MapSubordinateIds(pid, *subordinates);
+      });
+      if (created.ok() || ids == LauncherIds::kSubordinate) return created;
+      status = created.status();
+    }
+    if (ids == LauncherIds::kSubordinate) {
+      return Annotate(status, "LauncherOptions.ids: kSubordinate");
+    }
+    why_single = std::string(status.message());
+  }
+  ASSIGN_OR_RETURN(InUserNamespace created, CreateMapped(MapOwnIds));
+  created.identity.why_single = std::move(why_single);
+  return created;
+}
+
+absl::StatusOr<Session::InUserNamespace> Session::CreateMapped(MapIds map_ids) {
+  ASSIGN_OR_RETURN(const UniqueFd image, MakeImage());
+  ASSIGN_OR_RETURN(auto control, MakeSocketPair());
+  ASSIGN_OR_RETURN(auto mounts, MakeSocketPair());
+  RETURN_IF_ERROR(sys::SpawnDetached(
+      image.borrow(), kName, control.second.borrow(),
+      {.second_socket = mounts.second.borrow(), .new_user_namespace = true}));
+  control.second.reset();
+  mounts.second.reset();
+  std::vector<UniqueFd> pidfd;
+  ASSIGN_OR_RETURN(const Message message,
+                   ReceiveMessage(control.first.borrow(), &pidfd, 0));
+  if (message.kind != kNeedsIdMaps || pidfd.size() != 1) {
+    return absl::UnavailableError(
+        "the launcher process did not ask for its id maps: the system call "
+        "pidfd_open must be allowed here");
+  }
+  ASSIGN_OR_RETURN(LauncherIdentity identity,
+                   map_ids(sys::PidOf(pidfd[0].borrow())));
+  const Request mapped = {.version = kProtocolVersion, .kind = kIdMapsWritten};
+  if (::send(control.first.get(), &mapped, sizeof(mapped), MSG_NOSIGNAL) < 0) {
+    return Dead("send(launcher)");
+  }
+  ASSIGN_OR_RETURN(Session launcher, Connect(std::move(control.first)));
+  ASSIGN_OR_RETURN(Session helper, Connect(std::move(mounts.first)));
+  return InUserNamespace{std::move(launcher), std::move(helper),
+                         std::move(identity)};
+}
+
+absl::StatusOr<Session> Session::Share() const {
+  ASSIGN_OR_RETURN(UniqueFd control, sys::Duplicate(control_.borrow()));
+  ASSIGN_OR_RETURN(UniqueFd pidfd, sys::Duplicate(pidfd_.borrow()));
+  Session session(std::move(control), std::move(pidfd), hello_);
+  session.creator_ = creator_;
+  return session;
 }
 
 absl::StatusOr<Message> Session::ReceiveAnswer(BorrowedFd channel,

@@ -8,9 +8,11 @@
 #include <optional>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "caisson/launcher_options.h"
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
 #include "lib/base/deadline.h"
@@ -46,6 +48,13 @@ class Session final {
  public:
   static absl::StatusOr<Session> Create();
 
+  struct InUserNamespace;
+  // One that needs no privilege: the launcher is born in a user namespace of
+  // its own, with the ids that `ids` asks for.
+  static absl::StatusOr<InUserNamespace> CreateInUserNamespace(LauncherIds ids);
+  // A second object for the same launcher, which may outlive this one.
+  absl::StatusOr<Session> Share() const;
+
   Session(Session&&) = default;
   Session& operator=(Session&&) = default;
 
@@ -75,6 +84,11 @@ class Session final {
  private:
   Session(UniqueFd control, UniqueFd pidfd, const Message& hello);
 
+  // Waits for the first message of a launcher on `control`.
+  static absl::StatusOr<Session> Connect(UniqueFd control);
+  using MapIds = absl::FunctionRef<absl::StatusOr<LauncherIdentity>(pid_t pid)>;
+  static absl::StatusOr<InUserNamespace> CreateMapped(MapIds map_ids);
+
   // The next message about a start. A launcher that is dead is noticed even if
   // a forked copy of the host keeps the channel open.
   absl::StatusOr<Message> ReceiveAnswer(BorrowedFd channel,
@@ -96,6 +110,13 @@ class Session final {
 // How the child of a plan's init ended, as wait4(2) reports it; nullopt if it
 // was still running when the init was killed.
 std::optional<int> InitStatus(BorrowedFd plan);
+
+struct Session::InUserNamespace {
+  Session launcher;
+  // Runs plans in the host's mount namespace; see kMountsFd.
+  Session mounts;
+  LauncherIdentity identity;
+};
 
 // Receives one message and the descriptors with it, at most two. `flags` as
 // recvmsg(2). UNAVAILABLE at the end of the stream; the errno error otherwise.

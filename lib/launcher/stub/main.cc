@@ -24,6 +24,7 @@
 #include "lib/launcher/stub/child.h"
 #include "lib/launcher/stub/mounts.h"
 #include "lib/launcher/stub/syscall.h"
+#include "lib/launcher/stub/user_namespace.h"
 #include "lib/plan/format.h"
 
 // The compiler emits calls to these two.
@@ -550,20 +551,37 @@ void BeOrdinary() {
   }
 }
 
+// While the host can still write to /proc/PID of this process: before it stops
+// being dumpable. False if the host went away.
+bool SetUpUserNamespace(bool* mount_helper) {
+  if (!InUserNamespace()) return true;
+  Message message = {};
+  message.kind = kNeedsIdMaps;
+  const long self = Call(__NR_pidfd_open, Call(__NR_getpid), 0);
+  Send(kControlFd, message, static_cast<int>(self));
+  Close(static_cast<int>(self));
+  if (!WaitForIdMaps()) return false;
+  *mount_helper = CloneMountHelper();
+  return true;
+}
+
 }  // namespace
 
 extern "C" [[noreturn]] __attribute__((used)) void CaissonLauncherMain() {
+  bool mount_helper = false;
+  if (!SetUpUserNamespace(&mount_helper)) Exit(1);
   // No process of another user, and nothing in a container, may look inside.
   Call(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
   Call(__NR_prctl, PR_SET_NAME, "caisson-launch", 0, 0, 0);
   ResetSignals();
   if (!ArrangeDescriptors()) Exit(1);
-  const int isolation_error = IsolateMounts();
+  const int isolation_error = mount_helper ? 0 : IsolateMounts();
   if (isolation_error == 0) BeOrdinary();
   Message hello = {};
   hello.kind = kHello;
   hello.pid = static_cast<int32_t>(Call(__NR_getpid));
-  hello.features = isolation_error == 0 ? uint32_t{kIsolatedMounts} : 0;
+  hello.features =
+      isolation_error == 0 && !mount_helper ? uint32_t{kIsolatedMounts} : 0;
   hello.isolation_error = isolation_error;
   Send(g_control, hello, kSelfPidfd);
   Loop();

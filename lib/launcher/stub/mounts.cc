@@ -1,6 +1,8 @@
 #include "lib/launcher/stub/mounts.h"
 
+#include <asm/errno.h>
 #include <asm/fcntl.h>
+#include <asm/signal.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
 
@@ -39,6 +41,27 @@ long MountBelow(long root, const char* name, const char* type,
   return result;
 }
 
+// As MountBelow() of a sysfs, whose mount needs a network namespace that
+// belongs to the caller's user namespace. A child in a new one does it then,
+// and only that one's devices can be seen there.
+long MountSysfs(long root, unsigned attributes) {
+  const long result = MountBelow(root, "sys", "sysfs", attributes);
+  if (result != -EPERM) return result;
+  const long pid = Call(__NR_clone, SIGCHLD | CLONE_NEWNET, 0L, 0L, 0L, 0L);
+  if (pid < 0) return pid;
+  if (pid == 0) {
+    const long mount = NewMount("sysfs", attributes);
+    if (mount < 0) Exit(static_cast<int>(-mount));
+    const long moved =
+        Call(__NR_move_mount, mount, "", root, "sys", MOVE_MOUNT_F_EMPTY_PATH);
+    Exit(static_cast<int>(-moved));
+  }
+  int status = 0;
+  const long waited = Call(__NR_wait4, pid, &status, 0, 0L);
+  if (waited != pid || (status & 0x7f) != 0) return -ECHILD;
+  return -(status >> 8 & 0xff);
+}
+
 long EnterRoot(long root) {
   long result =
       Call(__NR_move_mount, root, "", kCwd, "/", MOVE_MOUNT_F_EMPTY_PATH);
@@ -49,7 +72,7 @@ long EnterRoot(long root) {
       MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
   result = MountBelow(root, "proc", "proc", kAttributes);
   if (result < 0) return result;
-  result = MountBelow(root, "sys", "sysfs", kAttributes);
+  result = MountSysfs(root, kAttributes);
   if (result < 0) return result;
   result = Call(__NR_pivot_root, ".", ".");
   if (result < 0) return result;
