@@ -1,0 +1,138 @@
+#include "tests/support/ordinary_user.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
+namespace caisson::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+void Require(bool ok, const char* what) {
+  if (ok) return;
+  perror(what);
+  exit(1);
+}
+
+void Append(const std::string& path, const std::string& line) {
+  std::ofstream file(path, std::ios::app);
+  file << line << "\n";
+  Require(file.good(), path.c_str());
+}
+
+// A copy of /etc over /etc that this process and its children see alone.
+void MakeUserDatabase(const std::string& dir) {
+  Require(unshare(CLONE_NEWNS) == 0, "unshare(CLONE_NEWNS)");
+  Require(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0,
+          "mount(MS_PRIVATE)");
+  Require(mount("tmpfs", dir.c_str(), "tmpfs", 0, "mode=755") == 0,
+          "mount(tmpfs)");
+  for (const char* name : {"/upper", "/work"}) {
+    Require(mkdir((dir + name).c_str(), 0755) == 0, "mkdir");
+  }
+  const std::string options = absl::StrCat("lowerdir=/etc,upperdir=", dir,
+                                           "/upper,workdir=", dir, "/work");
+  Require(mount("overlay", "/etc", "overlay", 0, options.c_str()) == 0,
+          "mount(overlay, /etc)");
+  Append("/etc/passwd", absl::StrCat("caisson-test:x:", kOrdinaryUser, ":",
+                                     kOrdinaryGroup, "::/nonexistent:/bin/sh"));
+  for (const char* file : {"/etc/subuid", "/etc/subgid"}) {
+    Append(file, absl::StrCat("caisson-test:", kFirstSubordinate, ":",
+                              kSubordinates));
+  }
+}
+
+void MountTmpfs(const std::string& path, unsigned long flags,
+                const std::string& text) {
+  Require(mount("tmpfs", path.c_str(), "tmpfs", 0, "mode=755") == 0, "mount");
+  Append(path + "/file", text);
+  Require(mount(nullptr, path.c_str(), nullptr, MS_REMOUNT | MS_BIND | flags,
+                nullptr) == 0,
+          "mount(MS_REMOUNT)");
+}
+
+// Mounts that the user can see and not change.
+void MakeMounts(const std::string& dir) {
+  for (const char* name : {"/locked", "/covering", "/covering/below"}) {
+    Require(mkdir((dir + name).c_str(), 0755) == 0, "mkdir");
+  }
+  MountTmpfs(dir + "/locked", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+             "locked");
+  Append(dir + "/covering/below/secret", "hidden");
+  MountTmpfs(dir + "/covering/below", 0, "on top");
+}
+
+[[noreturn]] void ExecuteAsUser(int program, char** argv) {
+  Require(setgroups(0, nullptr) == 0, "setgroups");
+  Require(setresgid(kOrdinaryGroup, kOrdinaryGroup, kOrdinaryGroup) == 0,
+          "setresgid");
+  Require(setresuid(kOrdinaryUser, kOrdinaryUser, kOrdinaryUser) == 0,
+          "setresuid");
+  Require(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0, "prctl");
+  Require(chdir("/") == 0, "chdir");
+  // By descriptor: the user cannot look into root's directories.
+  fexecve(program, argv, environ);
+  Require(false, "fexecve");
+  abort();
+}
+
+int RunAsUser(char** argv) {
+  const int program = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+  Require(program >= 0, "open(/proc/self/exe)");
+  char base[] = "/tmp/caisson-user.XXXXXX";
+  Require(mkdtemp(base) != nullptr, "mkdtemp");
+  const std::string dir = base;
+  MakeUserDatabase(dir);
+  MakeMounts(dir);
+  const std::string home = dir + "/user";
+  Require(mkdir(home.c_str(), 0755) == 0, "mkdir");
+  Require(chown(home.c_str(), kOrdinaryUser, kOrdinaryGroup) == 0, "chown");
+  const char* xml = getenv("XML_OUTPUT_FILE");
+  const std::string wanted_xml = xml != nullptr ? xml : "";
+  const std::string user_xml = home + "/test.xml";
+  setenv("XML_OUTPUT_FILE", user_xml.c_str(), 1);
+  setenv("TEST_TMPDIR", home.c_str(), 1);
+  // Files that GoogleTest writes and the user may not.
+  unsetenv("TEST_PREMATURE_EXIT_FILE");
+  unsetenv("TEST_SHARD_STATUS_FILE");
+  unsetenv("TEST_WARNINGS_OUTPUT_FILE");
+  const pid_t child = fork();
+  if (child == 0) ExecuteAsUser(program, argv);
+  int status = 0;
+  Require(waitpid(child, &status, 0) == child, "waitpid");
+  std::error_code error;
+  if (!wanted_xml.empty()) {
+    fs::copy_file(user_xml, wanted_xml, fs::copy_options::overwrite_existing,
+                  error);
+  }
+  // Only the mount namespace still has what lies in the tmpfs.
+  Require(umount2(dir.c_str(), MNT_DETACH) == 0, "umount2");
+  Require(rmdir(dir.c_str()) == 0, "rmdir");
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+}  // namespace
+
+int RunTestsAsOrdinaryUser(int argc, char** argv) {
+  if (geteuid() == 0) return RunAsUser(argv);
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
+
+}  // namespace caisson::testing
