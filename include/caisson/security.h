@@ -45,7 +45,8 @@ struct HostSessionKeyring {};
 struct LandlockBestEffort {};
 
 // The five sets of capabilities(7), as in the OCI `process.capabilities`.
-// Names as in SecurityOptions::drop_capabilities, without "ALL".
+// Names as in SecurityOptions::drop_capabilities, without "ALL"; one that does
+// not exist cannot be granted, and is reported as such.
 struct CapabilitySets {
   std::vector<std::string> bounding;
   std::vector<std::string> effective;
@@ -125,9 +126,10 @@ struct SecurityOptions {
   // Nothing is refused; the kernel logs what would have been (audit, or its own
   // log): to find out what a program needs.
   std::optional<SeccompLogOnly> unsafe_seccomp_log_only;
-  // No filter at all. CAP_MKNOD leaves the default set then, because the filter
-  // is what keeps device nodes from being made.
+  // No filter at all.
   std::optional<SeccompUnconfined> unsafe_seccomp;
+  // The default list is what keeps device nodes from being made: with one of
+  // the last three, or with mknod allowed, CAP_MKNOD leaves the default set.
 
   // ---- Landlock (landlock(7)) ----------------------------------------------
   // If one of the three is not empty, everything else is out of reach.

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <iterator>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -178,20 +179,39 @@ absl::StatusOr<SetsChoice> ExactSets(const CapabilitySets& wanted,
                 {"permitted", wanted.permitted, sets.permitted},
                 {"inheritable", wanted.inheritable, sets.inheritable},
                 {"ambient", wanted.ambient, sets.ambient}};
-  uint64_t missing = 0;
+  std::set<std::string> missing;
   for (const auto& field : fields) {
-    const std::string path = absl::StrCat(kSets, field.name);
     for (const std::string& name : field.names) {
-      ASSIGN_OR_RETURN(const int capability, ParseCapability(path, name));
-      field.set |= uint64_t{1} << capability;
+      const auto capability = ParseCapability(field.name, name);
+      if (capability.ok()) {
+        field.set |= uint64_t{1} << *capability;
+      } else {
+        missing.insert(name.substr(0, 2 * kMaxName));
+      }
     }
   }
   RETURN_IF_ERROR(CheckSets(sets));
   for (const auto& field : fields) {
-    missing |= field.set & ~kernel.bounding;
+    for (std::string& name : Names(field.set & ~kernel.bounding)) {
+      missing.insert(std::move(name));
+    }
     field.set &= kernel.bounding;
   }
-  return SetsChoice{.root = sets, .user = sets, .missing = Names(missing)};
+  return SetsChoice{
+      .root = sets, .user = sets, .missing = {missing.begin(), missing.end()}};
+}
+
+// The default filter is what keeps root inside from making nodes of the host's
+// devices; without its rules the capability goes, unless it is asked for.
+bool LosesMknodRule(const SecurityOptions& options) {
+  const std::vector<std::string>& allowed = options.unsafe_allow_syscalls;
+  const auto allows = [&allowed](absl::string_view name) {
+    return std::find(allowed.begin(), allowed.end(), name) != allowed.end();
+  };
+  return options.unsafe_seccomp.has_value() ||
+         options.unsafe_seccomp_profile.has_value() ||
+         options.unsafe_seccomp_log_only.has_value() || allows("mknod") ||
+         allows("mknodat");
 }
 
 }  // namespace
@@ -267,9 +287,7 @@ absl::StatusOr<SetsChoice> ChooseSets(const SecurityOptions& options,
     return ExactSets(*options.unsafe_capability_sets, kernel);
   }
   std::vector<std::string> drop = options.drop_capabilities;
-  // The filter is what keeps root inside from making nodes of the host's
-  // devices; without it the capability goes.
-  if (options.unsafe_seccomp.has_value()) drop.push_back("CAP_MKNOD");
+  if (LosesMknodRule(options)) drop.push_back("CAP_MKNOD");
   std::vector<std::string> add = options.unsafe_add_capabilities;
   ASSIGN_OR_RETURN(const uint64_t ambient,
                    ParseSet("SecurityOptions.unsafe_ambient_capabilities",

@@ -302,9 +302,13 @@ TEST(SecurityOptionsTest, SetsMustBePossible) {
       error(
           {.bounding = {"KILL"}, .inheritable = {"KILL"}, .ambient = {"KILL"}}),
       Invalid("ambient has CAP_KILL, which permitted lacks"));
-  EXPECT_THAT(error({.bounding = {"KLIL"}}),
-              Invalid("unsafe_capability_sets.bounding: \"KLIL\""));
-  EXPECT_THAT(error({.bounding = {"ALL"}}), Invalid("ALL"));
+  // As the OCI specification asks, a name that means nothing is no error.
+  SecurityOptions unknown;
+  unknown.unsafe_capability_sets = CapabilitySets{
+      .bounding = {"CAP_KLIL", "ALL"}, .permitted = {"CAP_KLIL"}};
+  ASSERT_OK_AND_ASSIGN(const auto policy, SecurityPolicy::Create(unknown));
+  EXPECT_EQ(policy.capabilities(), 0u);
+  EXPECT_THAT(policy.missing_capabilities(), ElementsAre("ALL", "CAP_KLIL"));
 }
 
 TEST(SecurityOptionsTest, WhatTheHostLacksIsLeftOutOfEverySet) {
@@ -332,6 +336,27 @@ TEST(SecurityOptionsTest, WhatTheHostLacksIsLeftOutOfEverySet) {
   EXPECT_THAT(added.missing, ElementsAre("CAP_SYS_TIME"));
   ASSERT_OK_AND_ASSIGN(const auto plain, ChooseSets({}, kernel));
   EXPECT_EQ(plain.user, (CapabilityMasks{both, 0, 0, 0, 0}));
+}
+
+// The default list refuses device nodes; what replaces it may not.
+TEST(SecurityOptionsTest, MknodGoesWithTheRuleAboutIt) {
+  const security::KernelCapabilities kernel = {.last = 40,
+                                               .bounding = ~uint64_t{0} >> 23};
+  const auto has_mknod = [&kernel](const SecurityOptions& options) {
+    const auto choice = ChooseSets(options, kernel);
+    EXPECT_OK(choice);
+    return choice.ok() && (choice->root.bounding >> CAP_MKNOD & 1) != 0;
+  };
+  EXPECT_TRUE(has_mknod({}));
+  EXPECT_TRUE(has_mknod({.unsafe_allow_syscalls = {"keyctl"}}));
+  EXPECT_FALSE(has_mknod({.unsafe_allow_syscalls = {"mknodat"}}));
+  EXPECT_FALSE(has_mknod({.unsafe_seccomp_log_only = SeccompLogOnly{}}));
+  EXPECT_FALSE(has_mknod({.unsafe_seccomp = SeccompUnconfined{}}));
+  SecurityOptions profile;
+  profile.unsafe_seccomp_profile.emplace();
+  EXPECT_FALSE(has_mknod(profile));
+  profile.unsafe_add_capabilities = {"MKNOD"};
+  EXPECT_TRUE(has_mknod(profile));
 }
 
 TEST(SecurityOptionsTest, ProfilesMustLetAProgramStart) {
