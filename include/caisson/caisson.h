@@ -17,6 +17,7 @@
 //   seccomp_notify.h SeccompListener: system calls that the host answers
 //   console.h        Console: a person at a container's terminal
 //   notation.h       Docker's notations for options, parsed
+//   features.h       Features(): what this host offers, and why not the rest
 //   error.h          what is behind an absl::Status of this library
 //   unique_fd.h      UniqueFd, BorrowedFd
 //
@@ -32,6 +33,7 @@
 #include "caisson/cgroup.h"
 #include "caisson/console.h"
 #include "caisson/error.h"
+#include "caisson/features.h"
 #include "caisson/id_range.h"
 #include "caisson/id_range_pool.h"
 #include "caisson/launcher.h"
