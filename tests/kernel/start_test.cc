@@ -406,7 +406,7 @@ TEST_F(TerminalTest, BelongsToTheContainerAndResizes) {
   EXPECT_THAT(ReadUntil(process, "console"), HasSubstr("44 111"));
   // Ctrl-C ends sleep, not the shell. (The shell takes it for an editing
   // command until it runs something.)
-  Type(process, "echo asl''eep; sleep 1000\n");
+  Type(process, "sh -c 'echo asl\"\"eep; exec sleep 1000'\n");
   ReadUntil(process, "asleep");
   Type(process, "\003");
   ReadUntil(process, "# ");  // what is typed before the prompt may be dropped
