@@ -18,6 +18,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
 namespace caisson {
 
 // SCMP_ACT_*; SCMP_ACT_KILL is kKillThread.
@@ -97,9 +100,14 @@ struct SeccompProfile {
 struct SyscallEvent {
   uint32_t audit_arch = 0;  // AUDIT_ARCH_* of linux/audit.h
   uint32_t number = 0;
-  // SIGSYS and audit records do not have all of them.
+  // Missing if they are not known, as in a SIGSYS. An audit record has four.
   std::optional<std::array<uint64_t, 6>> args;
 };
+
+// The event in a line of the kernel's log or of auditd that has "arch=" and
+// "syscall=", as a filter writes with SeccompAction::kLog; "a0=" to "a3=" are
+// its arguments if all four are there. INVALID_ARGUMENT otherwise.
+absl::StatusOr<SyscallEvent> ParseAuditRecord(absl::string_view line);
 
 // "mount", "x32 mount", "syscall 999 of i386".
 std::string SyscallName(uint32_t audit_arch, uint32_t number);

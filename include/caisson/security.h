@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "caisson/seccomp.h"
 
@@ -114,8 +115,10 @@ struct SecurityOptions {
   // Refused whatever the rest says.
   std::vector<std::string> deny_syscalls;
   // The host answers: Process::TakeSeccompListener(), seccomp_notify.h. Until
-  // it does, the caller waits; once the listener is closed, ENOSYS. Not for
-  // what starts the program: execve, close_range, dup3, sendmsg, exit_group.
+  // it does, the caller waits; once the listener is closed, ENOSYS. Since Linux
+  // 5.19, only a deadly signal takes it out of a call that the host has seen.
+  // Not for what starts the program: execve, close_range, dup3, sendmsg,
+  // exit_group.
   std::vector<std::string> notify_syscalls;
   // A refused call ends the process by SIGSYS instead of failing with EPERM.
   bool kill_on_violation = false;
@@ -223,6 +226,9 @@ class SecurityPolicy final {
   // "mount: answered EPERM (allow-list, mounting: needs CAP_SYS_ADMIN)".
   // Without arguments, what it depends on.
   std::string ExplainViolation(const SyscallEvent& event) const;
+  // Which Landlock rules reach an absolute path, and what they allow there. By
+  // its name: what symbolic links lead to has another one.
+  std::string ExplainPath(absl::string_view path) const;
 
   // For launchers: lib/security/policy_state.h.
   struct State;

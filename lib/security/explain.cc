@@ -7,9 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "lib/base/errno_error.h"
 #include "lib/security/capabilities.h"
 #include "lib/security/syscall_numbers.h"
@@ -169,16 +171,20 @@ void AddFilter(Listing& out, const SecurityPolicy::State& state) {
   AddNative(out, state.table);
 }
 
+// LANDLOCK_ACCESS_FS_EXECUTE, _WRITE_FILE, _READ_FILE in words.
+std::string AccessText(uint64_t access) {
+  return absl::StrCat((access & 4) != 0 ? "read" : "",
+                      (access & 2) != 0 ? " write" : "",
+                      (access & 1) != 0 ? " exec" : "");
+}
+
 void AddLandlock(Listing& out, const Landlock& landlock) {
   if (landlock.empty() && landlock.missing.empty()) return;
   out.Section("Landlock");
   for (const LandlockPath& path : landlock.paths) {
-    const bool writes = (path.file_access & 2) != 0;
-    const bool executes = (path.file_access & 1) != 0;
-    out.Row(
-        absl::StrCat("read", writes ? " write" : "", executes ? " exec" : ""),
-        absl::StrCat(Quoted(path.path),
-                     path.if_exists ? " (if it exists)" : ""));
+    out.Row(AccessText(path.file_access),
+            absl::StrCat(Quoted(path.path),
+                         path.if_exists ? " (if it exists)" : ""));
   }
   if (!landlock.paths.empty()) out.Row("other paths", "refused with EACCES");
   if (landlock.attr.handled_access_net != 0) {
@@ -209,6 +215,30 @@ std::string ExplainPolicy(const SecurityPolicy::State& state) {
   if (!state.notes.empty()) out.Section("without effect");
   for (const std::string& note : state.notes) out.Row("", note);
   return std::move(out).Take();
+}
+
+std::string ExplainAccess(const Landlock& landlock, absl::string_view path) {
+  if (landlock.attr.handled_access_fs == 0) {
+    return absl::StrCat(Quoted(path), ": the policy has no rules for paths");
+  }
+  uint64_t access = 0;
+  std::vector<std::string> rules;
+  for (const LandlockPath& rule : landlock.paths) {
+    const absl::string_view place = absl::StripSuffix(rule.path, "/");
+    const bool below =
+        absl::StartsWith(path, place) &&
+        (path.size() == place.size() || path[place.size()] == '/');
+    if (!below) continue;
+    access |= rule.file_access;
+    rules.push_back(Quoted(rule.path));
+  }
+  if (rules.empty()) {
+    return absl::StrCat(Quoted(path),
+                        ": refused with EACCES (no rule reaches it)");
+  }
+  return absl::StrCat(Quoted(path), ": ", AccessText(access), " (",
+                      absl::StrJoin(rules, ", "),
+                      "); anything else is refused with EACCES");
 }
 
 std::string ExplainEvent(const FilterTable& table, const SyscallEvent& event) {

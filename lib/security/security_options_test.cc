@@ -596,6 +596,58 @@ TEST(ExplainTest, SaysWhichRuleDecided) {
             "mount: allowed (the policy has no filter)");
 }
 
+TEST(ExplainTest, SaysWhichRuleReachesAPath) {
+  SecurityOptions options;
+  options.read_only_paths = {"/usr/"};
+  options.path_rules = {{.path = "/usr/lib", .access = PathAccess::kWrite},
+                        {.path = "/data", .access = PathAccess::kRead}};
+  options.unsafe_landlock_best_effort = LandlockBestEffort{};
+  ASSERT_OK_AND_ASSIGN(const auto policy, SecurityPolicy::Create(options));
+  if (security::LandlockAbi() >= 1) {
+    EXPECT_EQ(policy.ExplainPath("/etc/passwd"),
+              "\"/etc/passwd\": refused with EACCES (no rule reaches it)");
+    EXPECT_EQ(policy.ExplainPath("/usr/bin/true"),
+              "\"/usr/bin/true\": read exec (\"/usr/\"); anything else is "
+              "refused with EACCES");
+    EXPECT_THAT(policy.ExplainPath("/usr/lib/x"),
+                HasSubstr("read write exec (\"/usr/lib\", \"/usr/\")"));
+    EXPECT_THAT(policy.ExplainPath("/data"), HasSubstr(": read (\"/data\")"));
+    EXPECT_THAT(policy.ExplainPath("/database"), HasSubstr("no rule"));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto none, SecurityPolicy::Create({}));
+  EXPECT_THAT(none.ExplainPath("/etc"), HasSubstr("no rules for paths"));
+}
+
+TEST(AuditRecordTest, BecomesAnEvent) {
+  ASSERT_OK_AND_ASSIGN(
+      const SyscallEvent logged,
+      ParseAuditRecord(
+          "audit: type=1326 audit(1700000000.123:4): auid=4294967295 uid=0 "
+          "gid=0 ses=4294967295 pid=77 comm=\"sh\" exe=\"/bin/busybox\" sig=0 "
+          "arch=c000003e syscall=165 compat=0 ip=0x4e5f code=0x7ffc0000"));
+  EXPECT_EQ(logged.audit_arch, uint32_t{AUDIT_ARCH_X86_64});
+  EXPECT_EQ(logged.number, 165u);
+  EXPECT_FALSE(logged.args.has_value());
+  ASSERT_OK_AND_ASSIGN(
+      const SyscallEvent full,
+      ParseAuditRecord("type=SYSCALL arch=40000003 syscall=21 success=no "
+                       "exit=-1 a0=ffffffffffffff9c a1=7f a2=0 a3=1b6\n"));
+  EXPECT_EQ(full.audit_arch, uint32_t{AUDIT_ARCH_I386});
+  ASSERT_TRUE(full.args.has_value());
+  EXPECT_THAT(*full.args,
+              ElementsAre(0xffffffffffffff9c, 0x7f, 0, 0x1b6, 0, 0));
+}
+
+TEST(AuditRecordTest, WhatIsNone) {
+  for (const char* line :
+       {"", "arch=c000003e", "syscall=1", "arch=x syscall=1",
+        "arch=c000003e syscall=-1", "arch=1c000003e syscall=1",
+        "arch=c000003e syscall=99999999999", "march=c000003e syscall=1"}) {
+    EXPECT_THAT(ParseAuditRecord(line), Invalid("ParseAuditRecord: no"))
+        << line;
+  }
+}
+
 TEST(ExplainTest, CopiesAreTheSamePolicy) {
   ASSERT_OK_AND_ASSIGN(SecurityPolicy policy, SecurityPolicy::Create({}));
   const SecurityPolicy copy = policy;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -176,20 +177,29 @@ absl::Status CheckStartIsPossible(const State& state) {
       ")"));
 }
 
-// Whether the kernel knows the flags: it looks at them before the program,
-// which is not there.
-absl::Status CheckFlags(const SeccompProfile& profile, State& state) {
-  if (profile.wait_killable_recv && state.listener) {
-    state.filter_flags |= SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+// What the kernel says to flags, which it looks at before the program, which is
+// not there: EFAULT if it knows them.
+int ProbeFlags(uint32_t flags) {
+  const long result =
+      ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, nullptr);
+  return result == 0 ? EFAULT : errno;
+}
+
+absl::Status CheckFlags(const SecurityOptions& options, State& state) {
+  const std::optional<SeccompProfile>& profile = options.unsafe_seccomp_profile;
+  if (state.listener) {
+    constexpr uint32_t kKillable = SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    const bool wanted = profile.has_value()
+                            ? profile->wait_killable_recv
+                            : ProbeFlags(SECCOMP_FILTER_FLAG_NEW_LISTENER |
+                                         kKillable) == EFAULT;
+    if (wanted) state.filter_flags |= kKillable;
   }
   const uint32_t flags =
       state.filter_flags |
       (state.listener ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0);
-  if (flags == 0) return absl::OkStatus();
-  const long result =
-      ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, nullptr);
-  if (result == 0 || errno == EFAULT) return absl::OkStatus();
-  const int error = errno;
+  const int error = flags == 0 ? EFAULT : ProbeFlags(flags);
+  if (error == EFAULT) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "seccomp(SECCOMP_SET_MODE_FILTER, flags ", flags, "): ", ErrnoText(error),
       "; the kernel lacks a flag of the profile (wait_killable_recv: Linux "
@@ -208,8 +218,7 @@ absl::Status MakeFilter(const SecurityOptions& options, State& state) {
   }
   state.listener = Notifies(state.table);
   RETURN_IF_ERROR(CheckStartIsPossible(state));
-  return CheckFlags(options.unsafe_seccomp_profile.value_or(SeccompProfile{}),
-                    state);
+  return CheckFlags(options, state);
 }
 
 // ---- Security modules ------------------------------------------------------
@@ -298,6 +307,10 @@ std::string SecurityPolicy::Explain() const {
 
 std::string SecurityPolicy::ExplainViolation(const SyscallEvent& event) const {
   return security::ExplainEvent(state_->table, event);
+}
+
+std::string SecurityPolicy::ExplainPath(absl::string_view path) const {
+  return security::ExplainAccess(state_->landlock, path);
 }
 
 }  // namespace caisson
