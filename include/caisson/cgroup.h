@@ -115,6 +115,16 @@ struct CgroupPath {
   std::string directory;  // "/sys/fs/cgroup/memory/jobs/caisson-1-2f.../job-7"
 };
 
+// The directory of a group in one v1 hierarchy, for showing it in a container.
+struct CgroupV1Directory {
+  // What hosts call the hierarchy's directory below /sys/fs/cgroup: "memory";
+  // "cpu,cpuacct", all controllers that are attached to it; "systemd" for a
+  // hierarchy that has a name and no controllers.
+  std::string hierarchy;
+  std::vector<std::string> controllers;  // the kernel's names
+  BorrowedFd directory;                  // valid as long as the Cgroup
+};
+
 // One control group. The const methods are thread-safe; the others need
 // external synchronisation. Kill() and Destroy() block until the processes are
 // gone; the rest only waits for the kernel to make, write and read files.
@@ -133,6 +143,8 @@ class [[nodiscard]] Cgroup final {
   // /proc/PID/cgroup shows it outside of cgroup namespaces.
   const std::string& path() const;
   std::vector<CgroupPath> paths() const;
+  // Of the v1 hierarchies that the group is in, in the order of paths().
+  std::vector<CgroupV1Directory> v1_directories() const;
 
   absl::StatusOr<CgroupEntry> OpenEntry() const;
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "lib/base/deadline.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/filesystem.h"
@@ -38,6 +39,26 @@ std::vector<CgroupPath> Cgroup::paths() const {
                      member.dir.path});
   }
   return paths;
+}
+
+std::vector<CgroupV1Directory> Cgroup::v1_directories() const {
+  std::vector<CgroupV1Directory> directories;
+  for (const cgroup::Member& member : group_->members()) {
+    if (member.version != CgroupVersion::kV1 || member.hierarchy == nullptr) {
+      continue;
+    }
+    CgroupV1Directory& directory = directories.emplace_back();
+    directory.directory = member.dir.fd.borrow();
+    directory.hierarchy = member.hierarchy->name;
+    for (const CgroupController controller : member.hierarchy->controllers) {
+      directory.controllers.emplace_back(
+          CgroupControllerName(controller, CgroupVersion::kV1));
+    }
+    if (directory.hierarchy.empty()) {
+      directory.hierarchy = absl::StrJoin(directory.controllers, ",");
+    }
+  }
+  return directories;
 }
 
 absl::StatusOr<CgroupEntry> Cgroup::OpenEntry() const {

@@ -115,6 +115,10 @@ TEST(CgroupFakeTest, HybridUsesV2ForKillAndV1ForLimits) {
       host.parent->Create({.name = "job", .limits = {.memory_max = 4096}}));
   ASSERT_THAT(group.paths(), SizeIs(2));
   EXPECT_EQ(group.paths()[0].version, CgroupVersion::kV2);
+  ASSERT_THAT(group.v1_directories(), SizeIs(1));
+  EXPECT_EQ(group.v1_directories()[0].hierarchy, "memory");
+  EXPECT_THAT(group.v1_directories()[0].controllers, ElementsAre("memory"));
+  EXPECT_TRUE(group.v1_directories()[0].directory.valid());
   EXPECT_THAT(group.paths()[1].controllers,
               ElementsAre(CgroupController::kMemory));
   host.fs->Set(host.Path("unified", "job/cgroup.procs"), "1\n");

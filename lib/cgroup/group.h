@@ -27,6 +27,8 @@ struct Member {
   ControllerSet controllers;               // that this group uses there
   std::shared_ptr<const UniqueFd> parent;  // the directory above
   Dir dir;
+  // Owned by the group's keep_alive; null in what Recover() finds.
+  const CgroupHierarchy* hierarchy = nullptr;
 };
 
 // Thread-safe where const. Does nothing on destruction.

@@ -215,7 +215,8 @@ absl::StatusOr<Member> Owner::MakeMember(const Need& need,
       return Member{place->hierarchy->version,
                     need.controllers,
                     {place, &place->dir.fd},
-                    *std::move(dir)};
+                    *std::move(dir),
+                    place->hierarchy};
     }
     const auto detail = GetErrorDetail(dir.status());
     if (!again || !detail.has_value() || detail->error != ENOENT) {
