@@ -57,10 +57,11 @@ struct BindMount {
   // a descriptor (O_PATH will do), borrowed for the duration of
   // RootFs::Create();
   BorrowedFd source_fd;
-  // a function that opens it, called once by RootFs::Create(). Its argument is
-  // the directory of the image that the mount is about to cover (O_PATH), or
-  // invalid if the image has none there: a new volume takes its content from
-  // it (VolumeUse::BindAt()). A failure fails Create().
+  // a function that opens it, called by RootFs::Create(), twice if that has to
+  // begin anew. Its argument is the directory of the image that the mount is
+  // about to cover (O_PATH), or invalid if the image has none there: a new
+  // volume takes its content from it (VolumeUse::BindAt()). A failure fails
+  // Create().
   std::function<absl::StatusOr<UniqueFd>(BorrowedFd covered)> open_source;
 
   // Of the mount and, with `recursive`, of every mount below it.

@@ -69,6 +69,57 @@ class BuiltRoot;
 struct MountContext;
 struct RootFsSlots;
 
+// A device node in the container's /dev: the one place where nodes open.
+struct DeviceNode {
+  enum class Type { kCharacter, kBlock };
+  struct Number {
+    Type type = Type::kCharacter;
+    uint32_t major = 0;
+    uint32_t minor = 0;
+  };
+
+  // Absolute path inside, below /dev ("/dev/net/tun"); parents are created.
+  std::string path;
+
+  // Which device, one of: that of a node of the host at this path, which is
+  // looked at but never opened, following symbolic links;
+  std::string source;
+  // that of a node by descriptor (O_PATH), borrowed for the duration of
+  // Create();
+  BorrowedFd source_fd;
+  // one by number.
+  std::optional<Number> number;
+
+  // Permission bits and owner (host ids). Default: those of the source, as
+  // `docker run --device` does; with a number 0666. With
+  // RootFsOptions::root_uid the default owner is the container's root.
+  std::optional<uint32_t> mode;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+};
+
+// Who sees processes of others in /proc; hidepid in proc(5).
+enum class ProcHidePid {
+  kNone = 0,           // everybody sees all
+  kNoAccess = 1,       // their directories cannot be entered
+  kInvisible = 2,      // nor are they listed
+  kNotPtraceable = 4,  // listed are only those that one may ptrace
+};
+
+// The container's view of its control groups at /sys/fs/cgroup.
+enum class CgroupMounts {
+  kNone,
+  // Its own groups and what is below them, nothing above: of v2, and of every
+  // v1 hierarchy that it has a group of its own in, below a tmpfs and with the
+  // names that hosts use ("cpu,cpuacct", with links "cpu" and "cpuacct"). Where
+  // there are both, v2 is at "unified". Empty without a Cgroup or without a
+  // cgroup namespace of its own.
+  kReadOnly,
+  // Weakening: with the rights that the files give. Root without a user
+  // namespace may change its own limits.
+  kUnsafeWritable,
+};
+
 // Where writes to the root go.
 enum class RootWrites {
   // Nowhere: the root is read-only.
@@ -150,6 +201,25 @@ struct RootFsOptions {
   std::vector<TmpfsMount> tmpfs;
   uint64_t shm_size_bytes = uint64_t{64} << 20;  // of /dev/shm; not 0
 
+  // Beside null, zero, full, random, urandom and tty. Which devices a container
+  // may open is up to its control group (and to their modes): this makes nodes.
+  std::vector<DeviceNode> devices;
+
+  // Options of the container's procfs; FAILED_PRECONDITION at the start if the
+  // kernel gives it no procfs of its own (a user namespace without a PID
+  // namespace).
+  ProcHidePid proc_hide_pid = ProcHidePid::kNone;
+  // Processes only: no /proc/sys, /proc/meminfo and the like.
+  bool proc_subset_pid = false;
+
+  CgroupMounts cgroup = CgroupMounts::kReadOnly;
+
+  // SELinux: the label of every file in the root and in the file systems in
+  // memory (mount option "context"),
+  // "system_u:object_r:container_file_t:s0:c1". Binds and volumes keep theirs.
+  // FAILED_PRECONDITION where SELinux is off.
+  std::string mount_label;
+
   // Hidden, or made read-only, beside DefaultMaskedPaths() and
   // DefaultReadOnlyPaths(). What does not exist is left out.
   std::vector<std::string> masked_paths;
@@ -175,7 +245,8 @@ enum class LoopbackServers {
 // (/run/systemd/resolve/resolv.conf) is taken. A missing file is an empty text.
 absl::StatusOr<std::string> HostResolvConf(LoopbackServers loopback);
 
-// Thread-compatible. Nothing here blocks but on the disk that holds the layers.
+// Thread-compatible. Nothing here blocks but on the disk that holds the layers,
+// and Create() for as long as a volume or tmpfs takes the image's content.
 class [[nodiscard]] RootFs final {
  public:
   // Builds the tree. INVALID_ARGUMENT names the option that is wrong;

@@ -390,6 +390,16 @@ void AddExec(const ProcessSpec& spec, const std::vector<std::string>& env,
   }
 }
 
+std::vector<V1Group> V1Groups(const Cgroup* cgroup) {
+  std::vector<V1Group> groups;
+  if (cgroup == nullptr) return groups;
+  for (CgroupV1Directory& directory : cgroup->v1_directories()) {
+    groups.push_back({std::move(directory.hierarchy),
+                      std::move(directory.controllers), directory.directory});
+  }
+  return groups;
+}
+
 }  // namespace
 
 absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
@@ -437,6 +447,7 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
       .new_ipc_namespace = options.ipc == NamespaceSource::kNew,
       .new_cgroup_namespace = options.cgroup == NamespaceSource::kNew,
       .own_cgroup2 = own_cgroup2 && options.cgroup == NamespaceSource::kNew,
+      .v1_groups = V1Groups(spec.cgroup),
       .terminal = spec.terminal.has_value(),
   };
   out.plan.Step("mounts");

@@ -13,6 +13,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/rootfs/bind_mount.h"
+#include "lib/rootfs/mount_label.h"
 #include "lib/sys/capability.h"
 #include "lib/sys/copy_tree.h"
 #include "lib/sys/mount.h"
@@ -48,10 +49,12 @@ absl::StatusOr<std::string> RelativePath(absl::string_view path) {
 
 absl::StatusOr<UniqueFd> MountTmpfs(const sys::MountExecutor& mounts,
                                     const TmpfsMount& wanted,
-                                    const char* source, const Owner& owner) {
+                                    const char* source, const Owner& owner,
+                                    const std::string& label) {
   ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open(mounts, "tmpfs"));
   RETURN_IF_ERROR(tmpfs.SetString("source", source));
   RETURN_IF_ERROR(tmpfs.SetString("mode", absl::StrFormat("%o", wanted.mode)));
+  RETURN_IF_ERROR(SetLabel(tmpfs, label));
   if (wanted.size_bytes != 0) {
     RETURN_IF_ERROR(tmpfs.SetString("size", absl::StrCat(wanted.size_bytes)));
   }
@@ -110,6 +113,8 @@ absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::Build(
     const RootFsOptions& options, const KernelLimits& limits) {
   ASSIGN_OR_RETURN(const auto layout, MakeLayout(options));
   RETURN_IF_ERROR(CheckOwner(options));
+  RETURN_IF_ERROR(CheckDevices(options, layout->mounts));
+  RETURN_IF_ERROR(CheckMountLabel(options.mount_label));
   auto root = BuildWith(options, layout, options.writes, limits);
   // A mount point is missing, and there is no layer to create it in: take one
   // in memory that the container cannot write to.
@@ -133,7 +138,11 @@ absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::BuildWith(
                        .size_bytes = in_memory ? options.tmpfs_size_bytes
                                                : kDefaultScratchSize,
                        .owner = owner,
+                       .label = options.mount_label,
                        .attached_mounts_only = limits.attached_mounts_only}));
+  ASSIGN_OR_RETURN(auto devices,
+                   MakeDevices(*mounts, options.devices, scratch.dev(), owner,
+                               limits.bound_devices));
   ASSIGN_OR_RETURN(RootMount mount, MountRoot(*mounts, options, writes,
                                               limits.layer_syntax, scratch));
   // So that they end with the scratch mount. Where each call takes a process,
@@ -155,13 +164,13 @@ absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::BuildWith(
   // Without writes the mount itself was made read-only.
   root->read_only_ = writes != RootWrites::kNone &&
                      (options.read_only || options.writes == RootWrites::kNone);
-  RETURN_IF_ERROR(root->MakeOwnMountPoints());
+  RETURN_IF_ERROR(root->MakeOwnMountPoints(std::move(devices)));
   RETURN_IF_ERROR(root->AddMounts(options));
   RETURN_IF_ERROR(root->Protect());
   return root;
 }
 
-absl::Status BuiltRoot::MakeOwnMountPoints() {
+absl::Status BuiltRoot::MakeOwnMountPoints(std::vector<BoundDevice> devices) {
   ASSIGN_OR_RETURN(proc_, tree_.OwnDirectory("proc"));
   ASSIGN_OR_RETURN(sys_, tree_.OwnDirectory("sys"));
   PendingMount dev;
@@ -169,6 +178,13 @@ absl::Status BuiltRoot::MakeOwnMountPoints() {
   ASSIGN_OR_RETURN(dev.target, tree_.OwnDirectory("dev"));
   ASSIGN_OR_RETURN(dev.object, sys::Duplicate(scratch_.dev()));
   RETURN_IF_ERROR(tree_.Attach(std::move(dev)));
+  for (BoundDevice& device : devices) {
+    PendingMount node;
+    node.path = device.path.substr(1);
+    node.object = std::move(device.mount);
+    node.target = std::move(device.target);
+    RETURN_IF_ERROR(tree_.Attach(std::move(node)));
+  }
   return scratch_.missing_nodes().empty() ? absl::OkStatus() : AddHostNodes();
 }
 
@@ -225,7 +241,7 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
       return AddEtcFile(mount);
     case Mount::Kind::kShm:
       object = MountTmpfs(*mounts_, {.size_bytes = options.shm_size_bytes},
-                          "shm", owner_);
+                          "shm", owner_, layout_->mount_label);
       break;
     case Mount::Kind::kTmpfs:
       object = MakeTmpfs(mount);
@@ -240,11 +256,14 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
 
 absl::StatusOr<UniqueFd> BuiltRoot::MakeTmpfs(const Mount& mount) {
   const TmpfsMount& wanted = *mount.tmpfs;
-  if (!wanted.copy_up) return MountTmpfs(*mounts_, wanted, "tmpfs", owner_);
+  const std::string& label = layout_->mount_label;
+  if (!wanted.copy_up) {
+    return MountTmpfs(*mounts_, wanted, "tmpfs", owner_, label);
+  }
   TmpfsMount writable = wanted;
   writable.read_only = false;
   ASSIGN_OR_RETURN(UniqueFd object,
-                   MountTmpfs(*mounts_, writable, "tmpfs", owner_));
+                   MountTmpfs(*mounts_, writable, "tmpfs", owner_, label));
   ASSIGN_OR_RETURN(const UniqueFd covered, CoveredDirectory(mount));
   if (covered.valid()) {
     const absl::Status copied =
@@ -470,7 +489,17 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
         "this RootFs was started already; a mount tree can be attached once: "
         "create another one");
   }
+  if (context.user_namespace && !context.new_pid_namespace &&
+      (layout_->proc_hide_pid != ProcHidePid::kNone ||
+       layout_->proc_subset_pid)) {
+    return absl::FailedPreconditionError(
+        "RootFsOptions.proc_hide_pid and proc_subset_pid need a procfs of the "
+        "container's own, which a user namespace can only have together with a "
+        "PID namespace");
+  }
+  ASSIGN_OR_RETURN(std::vector<NamedMount> v1_groups, V1Mounts(context));
   TreeView view;
+  view.v1_groups = &v1_groups;
   view.root = tree_.root();
   view.root_in_scratch = root_in_scratch_;
   view.scratch = scratch_.mount();
@@ -487,6 +516,35 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
   view.late = &late_;
   view.layout = layout_.get();
   return AppendMounts(view, context, plan);
+}
+
+// Clones of the directories rather than new mounts of the hierarchies: these
+// would need a superblock each, and all controllers by name.
+absl::StatusOr<std::vector<NamedMount>> BuiltRoot::V1Mounts(
+    const MountContext& context) const {
+  std::vector<NamedMount> mounts;
+  if (!layout_->cgroup || !context.new_cgroup_namespace ||
+      context.v1_groups.empty()) {
+    return mounts;
+  }
+  RETURN_IF_ERROR(
+      scratch_.MakeCgroupDirectories(context.v1_groups, context.own_cgroup2));
+  mount_attr attributes = {
+      .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+      .propagation = MS_PRIVATE};
+  if (!layout_->cgroup_writable) attributes.attr_set |= MOUNT_ATTR_RDONLY;
+  for (const V1Group& group : context.v1_groups) {
+    const std::string what = absl::StrCat("control group, ", group.hierarchy);
+    NamedMount& mount = mounts.emplace_back();
+    mount.name = group.hierarchy;
+    ASSIGN_OR_RETURN(mount.mount,
+                     sys::CloneHostMount(*mounts_, group.directory, "",
+                                         /*recursive=*/false, what));
+    RETURN_IF_ERROR(sys::SetMountAttributes(*mounts_, mount.mount.borrow(),
+                                            attributes,
+                                            /*recursive=*/false, what));
+  }
+  return mounts;
 }
 
 void BuiltRoot::MarkAttached() {

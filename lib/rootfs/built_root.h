@@ -15,6 +15,7 @@
 #include "caisson/root_fs.h"
 #include "caisson/unique_fd.h"
 #include "lib/plan/builder.h"
+#include "lib/rootfs/devices.h"
 #include "lib/rootfs/layout.h"
 #include "lib/rootfs/mount_context.h"
 #include "lib/rootfs/mount_steps.h"
@@ -28,6 +29,7 @@ namespace caisson::rootfs {
 struct KernelLimits {
   bool attached_mounts_only = false;  // before Linux 6.15
   LayerSyntax layer_syntax = LayerSyntax::kDescriptors;
+  bool bound_devices = false;  // as if device nodes could not be made
 };
 
 // The methods are those of RootFs. Thread-compatible.
@@ -56,7 +58,7 @@ class BuiltRoot final {
       const RootFsOptions& options, const std::shared_ptr<const Layout>& layout,
       RootWrites writes, const KernelLimits& limits);
 
-  absl::Status MakeOwnMountPoints();
+  absl::Status MakeOwnMountPoints(std::vector<BoundDevice> devices);
   absl::Status AddHostNodes();
   absl::Status AddHostNodesLater(BorrowedFd host_dev);
   absl::Status AddMounts(const RootFsOptions& options);
@@ -67,6 +69,8 @@ class BuiltRoot final {
   absl::StatusOr<UniqueFd> CoveredDirectory(const Mount& mount);
   absl::Status AddEtcFile(const Mount& mount);
   absl::Status Place(const Mount& mount, UniqueFd object);
+  absl::StatusOr<std::vector<NamedMount>> V1Mounts(
+      const MountContext& context) const;
   absl::Status Protect();
   absl::Status ProtectPath(absl::string_view path, bool mask);
 

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_matchers.h"
 #include "lib/rootfs/test_container.h"
+#include "lib/sys/open.h"
 
 namespace caisson::rootfs {
 namespace {
@@ -266,8 +267,14 @@ TEST_P(HostileRootTest, RacingRenames) {
   options.layers = {Hold(layer)};
   options.writes = RootWrites::kInPlace;
   options.resolv_conf = "";
-  options.binds = {{.destination = "/x/new/deep", .source = source},
-                   {.destination = "/etc/x/y", .source = source}};
+  options.binds = {
+      {.destination = "/x/new/deep", .source = source},
+      {.destination = "/etc/x/y", .source = source},
+      // A volume, which would copy what it is shown.
+      {.destination = "/x", .open_source = [&](BorrowedFd covered) {
+         EXPECT_NE(::faccessat(covered.get(), "file", F_OK, 0), 0);
+         return sys::Open(source, O_PATH);
+       }}};
   std::atomic<bool> stop{false};
   std::thread attacker([&] {
     const std::pair<std::string, std::string> kSwaps[] = {

@@ -294,6 +294,11 @@ absl::StatusOr<std::shared_ptr<const Layout>> MakeLayout(
     layout->mqueue = !Contains(mounts, "/dev/mqueue");
     layout->cgroup = !Contains(mounts, "/sys/fs/cgroup");
   }
+  if (options.cgroup == CgroupMounts::kNone) layout->cgroup = false;
+  layout->cgroup_writable = options.cgroup == CgroupMounts::kUnsafeWritable;
+  layout->proc_hide_pid = options.proc_hide_pid;
+  layout->proc_subset_pid = options.proc_subset_pid;
+  layout->mount_label = options.mount_label;
   RETURN_IF_ERROR(AddDefaults(options, mounts));
   RETURN_IF_ERROR(SortMounts(mounts));
   RETURN_IF_ERROR(AddProtectedPaths(options, *layout));

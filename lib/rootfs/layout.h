@@ -86,6 +86,10 @@ struct Layout {
   bool devpts = true;
   bool mqueue = true;
   bool cgroup = true;
+  bool cgroup_writable = false;
+  ProcHidePid proc_hide_pid = ProcHidePid::kNone;
+  bool proc_subset_pid = false;
+  std::string mount_label;
 
   std::deque<std::string> texts;
 };

@@ -2,9 +2,20 @@
 #ifndef CAISSON_LIB_ROOTFS_MOUNT_CONTEXT_H_
 #define CAISSON_LIB_ROOTFS_MOUNT_CONTEXT_H_
 
+#include <string>
+#include <vector>
+
+#include "caisson/unique_fd.h"
 #include "lib/plan/builder.h"
 
 namespace caisson {
+
+// A group of the child in a v1 hierarchy.
+struct V1Group {
+  std::string hierarchy;                 // "cpu,cpuacct": a directory's name
+  std::vector<std::string> controllers;  // "cpu", "cpuacct"
+  BorrowedFd directory;                  // borrowed for the duration of AddTo()
+};
 
 // The child in which the operations will run. It has a mount namespace of its
 // own, all capabilities in the user namespace that owns it, umask 0, and has
@@ -23,8 +34,10 @@ struct MountContext {
   bool new_cgroup_namespace = true;
   // It was moved into a cgroup v2 group of its own before it got its cgroup
   // namespace: /sys/fs/cgroup then shows this group and nothing above it.
-  // Otherwise /sys/fs/cgroup is an empty directory.
+  // Without any group, /sys/fs/cgroup is an empty directory.
   bool own_cgroup2 = false;
+  // The same for v1: the hierarchies in which it has a group of its own.
+  std::vector<V1Group> v1_groups;
   // RootFsSlots::devpts is wanted; false saves a system call.
   bool terminal = true;
 };

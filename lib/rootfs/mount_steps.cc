@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
+#include "lib/rootfs/mount_label.h"
+#include "lib/rootfs/scratch.h"
 #include "lib/sys/mount.h"
 
 namespace caisson::rootfs {
@@ -28,6 +30,12 @@ constexpr char kOldRootDirectory[] = "/sys";
 constexpr char kDevptsOptions[] = "newinstance,ptmxmode=0666,mode=0620";
 constexpr char kTtyGroup[] = ",gid=5";  // "tty" by convention of all systems
 
+constexpr char kCgroupMountPoint[] = "/sys/fs/cgroup";
+
+constexpr char kSysfs[] =
+    "sysfs shows the network namespace, which must belong to the container's "
+    "user namespace; and there the kernel mounts it only where an unobstructed "
+    "one is visible (mount_too_revealing(), linux fs/namespace.c)";
 constexpr char kRevealing[] =
     "in a user namespace the kernel mounts this file system only where an "
     "unobstructed one is visible (mount_too_revealing(), linux "
@@ -69,10 +77,7 @@ class MountSteps {
     // them.
     Attach(slots_.proc, {plan_.Send(tree_.proc), "", "/proc"});
     Attach(sys_, {plan_.Send(tree_.sys), "", "/sys"});
-    if (context_.own_cgroup2 && context_.new_cgroup_namespace &&
-        tree_.layout->cgroup) {
-      MountCgroup();
-    }
+    if (context_.new_cgroup_namespace && tree_.layout->cgroup) MountCgroups();
     MountInDev();
     Protect();
     AttachLate();
@@ -137,7 +142,9 @@ class MountSteps {
   }
 
   // A new file system of the child's namespaces.
-  Slot NewFileSystem(const char* type, unsigned attributes, const char* hint) {
+  Slot NewFileSystem(
+      const char* type, unsigned attributes, const char* hint,
+      const std::vector<std::pair<const char*, std::string>>& options = {}) {
     const Slot context = plan_.NewSlot();
     const Slot mount = plan_.NewSlot();
     const Data name = plan_.String(type);
@@ -148,6 +155,14 @@ class MountSteps {
     plan_.Call(SYS_fsconfig,
                {context, FSCONFIG_SET_STRING, plan_.String("source"), name, 0},
                absl::StrCat("fsconfig(", type, ", source)"));
+    for (const auto& [key, value] : options) {
+      plan_
+          .Call(SYS_fsconfig,
+                {context, FSCONFIG_SET_STRING, plan_.String(key),
+                 plan_.String(value), 0},
+                absl::StrCat("fsconfig(", type, ", ", key, "=", value, ")"))
+          .Hint("needs Linux 5.8");
+    }
     plan_
         .Call(SYS_fsconfig, {context, FSCONFIG_CMD_CREATE, 0, 0, 0},
               absl::StrCat("fsconfig(", type, ", CMD_CREATE)"))
@@ -201,20 +216,45 @@ class MountSteps {
 
   // While the launcher's are still in sight.
   void MakeProcAndSys() {
-    slots_.proc = FromLauncher(context_.new_pid_namespace)
-                      ? CopyFromLauncher("/proc", kNoPrivileges)
-                      : NewFileSystem("proc", kNoPrivileges, kRevealing);
+    slots_.proc =
+        FromLauncher(context_.new_pid_namespace)
+            ? CopyFromLauncher("/proc", kNoPrivileges)
+            : NewFileSystem("proc", kNoPrivileges, kRevealing, ProcOptions());
     const unsigned attributes = kNoPrivileges | MOUNT_ATTR_RDONLY;
     sys_ = FromLauncher(context_.new_net_namespace)
                ? CopyFromLauncher("/sys", attributes)
-               : NewFileSystem("sysfs", attributes, kRevealing);
+               : NewFileSystem("sysfs", attributes, kSysfs);
   }
 
-  void MountCgroup() {
-    const Slot mount =
-        NewFileSystem("cgroup2", kNoPrivileges | MOUNT_ATTR_RDONLY,
-                      "the child needs a cgroup namespace of its own");
-    Attach(mount, {sys_, "fs/cgroup", "/sys/fs/cgroup"});
+  std::vector<std::pair<const char*, std::string>> ProcOptions() const {
+    std::vector<std::pair<const char*, std::string>> options;
+    const int hide_pid = static_cast<int>(tree_.layout->proc_hide_pid);
+    if (hide_pid != 0) options.emplace_back("hidepid", absl::StrCat(hide_pid));
+    if (tree_.layout->proc_subset_pid) options.emplace_back("subset", "pid");
+    return options;
+  }
+
+  void MountCgroups() {
+    const bool v1 = !tree_.v1_groups->empty();
+    Place place = {sys_, kCgroupMountPoint + 5, kCgroupMountPoint};
+    if (v1) {
+      const Slot base = plan_.NewSlot();
+      Clone({scratch_, Scratch::kCgroupDirectory, kCgroupMountPoint},
+            /*read_only=*/true, /*missing_skip=*/-1, base);
+      Attach(base, place);
+      for (NamedMount& group : *tree_.v1_groups) {
+        const std::string path =
+            absl::StrCat(kCgroupMountPoint, "/", group.name);
+        Attach(plan_.Send(std::move(group.mount)), {base, group.name, path});
+      }
+      place = {base, Scratch::kUnified, kCgroupMountPoint};
+    }
+    if (!context_.own_cgroup2) return;
+    const unsigned writable =
+        tree_.layout->cgroup_writable ? 0 : MOUNT_ATTR_RDONLY;
+    Attach(NewFileSystem("cgroup2", kNoPrivileges | writable,
+                         "the child needs a cgroup namespace of its own"),
+           place);
   }
 
   // Where nobody sees it: it goes away with the old root. On kernels that
@@ -267,16 +307,21 @@ class MountSteps {
 
   // By name: /dev is ours, nothing in the image can have put anything there.
   void MountInDev() {
+    const std::string& label = tree_.layout->mount_label;
     plan_.Call(SYS_fchdir, {slots_.dev}, "fchdir(\"/dev\")");
     if (tree_.layout->devpts) {
       MountByName("devpts", "pts", MS_NOSUID | MS_NOEXEC,
                   plan_.String(absl::StrCat(kDevptsOptions,
-                                            tree_.tty_group ? kTtyGroup : "")),
+                                            tree_.tty_group ? kTtyGroup : "",
+                                            LabelOption(label))),
                   "group 5 (tty) must be mapped in the user namespace; see "
                   "RootFsOptions::tty_group_mapped");
     }
     if (tree_.layout->mqueue && !FromLauncher(context_.new_ipc_namespace)) {
-      MountByName("mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0,
+      const Arg options = label.empty()
+                              ? Arg(0)
+                              : Arg(plan_.String(LabelOption(label).substr(1)));
+      MountByName("mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, options,
                   "the kernel must have POSIX message queues");
     }
     if (!context_.terminal) return;

@@ -19,7 +19,14 @@ struct LateMount {
   Destination destination;
 };
 
-// What was built, for the plan; everything is borrowed.
+// A mount for a directory of /sys/fs/cgroup.
+struct NamedMount {
+  std::string name;
+  UniqueFd mount;
+};
+
+// What was built, for the plan; everything is borrowed but `v1_groups`, whose
+// descriptors the plan takes.
 struct TreeView {
   BorrowedFd root;
   bool root_in_scratch = false;  // Scratch::Hold()
@@ -35,6 +42,7 @@ struct TreeView {
   bool read_only = false;                              // makes `root` read-only
   const std::vector<PendingMount>* pending = nullptr;  // /dev is the first
   const std::vector<LateMount>* late = nullptr;
+  std::vector<NamedMount>* v1_groups = nullptr;
   const Layout* layout = nullptr;
 };
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/rootfs/mount_label.h"
 #include "lib/rootfs/writable_pair.h"
 #include "lib/sys/mount.h"
 
@@ -92,6 +93,7 @@ class OverlayMounter {
     const absl::Status layers = SetLayers(overlay, syntax);
     if (!layers.ok()) return Explain(layers);
     RETURN_IF_ERROR(overlay.SetString("source", "overlay"));
+    RETURN_IF_ERROR(SetLabel(overlay, options_.mount_label));
     // The defaults are the kernel configuration's. Anything but these would put
     // into the upper directory what other readers of it (a diff, a commit)
     // cannot see: a renamed directory without its content, a file without its

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/rootfs/mount_label.h"
 #include "lib/sys/mount.h"
 #include "lib/sys/open.h"
 
@@ -64,13 +65,15 @@ absl::Status SetOwnerAndModeAt(BorrowedFd dir, const char* name,
 }
 
 absl::StatusOr<UniqueFd> NewTmpfs(const sys::MountExecutor& mounts,
-                                  uint64_t size_bytes, const Owner& owner) {
+                                  uint64_t size_bytes, const Owner& owner,
+                                  const std::string& label) {
   ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open(mounts, "tmpfs"));
   RETURN_IF_ERROR(tmpfs.SetString("source", "tmpfs"));
   RETURN_IF_ERROR(tmpfs.SetString("mode", "0755"));
   if (size_bytes != 0) {
     RETURN_IF_ERROR(tmpfs.SetString("size", absl::StrCat(size_bytes)));
   }
+  RETURN_IF_ERROR(SetLabel(tmpfs, label));
   if (!owner.is_root()) {
     RETURN_IF_ERROR(tmpfs.SetString("uid", absl::StrCat(owner.uid)));
     RETURN_IF_ERROR(tmpfs.SetString("gid", absl::StrCat(owner.gid)));
@@ -91,24 +94,24 @@ absl::Status SetOwnerAndMode(BorrowedFd file, const Owner& owner, mode_t mode,
 
 absl::StatusOr<Scratch> Scratch::Create(const Options& options) {
   ASSIGN_OR_RETURN(UniqueFd mount, NewTmpfs(*options.mounts, options.size_bytes,
-                                            options.owner));
+                                            options.owner, options.label));
   Scratch scratch(*options.mounts, std::move(mount), options.owner);
-  RETURN_IF_ERROR(scratch.MountDev(options.attached_mounts_only));
+  RETURN_IF_ERROR(scratch.MountDev(options));
   RETURN_IF_ERROR(scratch.FillDev());
   return scratch;
 }
 
 absl::Status Scratch::MakeDirectory(BorrowedFd parent, const char* name,
-                                    mode_t mode) {
+                                    mode_t mode) const {
   if (::mkdirat(parent.get(), name, mode) != 0) {
     return Error(errno, "mkdirat", name);
   }
   return SetOwnerAndModeAt(parent, name, owner_, mode);
 }
 
-absl::Status Scratch::MountDev(bool attached_mounts_only) {
+absl::Status Scratch::MountDev(const Options& options) {
   RETURN_IF_ERROR(MakeDirectory(mount_.borrow(), "dev", 0755));
-  if (!attached_mounts_only) {
+  if (!options.attached_mounts_only) {
     auto clone = sys::CloneMount(*mounts_, mount_.borrow(), "dev",
                                  /*recursive=*/false, "/dev");
     if (clone.ok()) {
@@ -119,7 +122,8 @@ absl::Status Scratch::MountDev(bool attached_mounts_only) {
     if (!detail.has_value() || detail->error != EINVAL) return clone.status();
   }
   detached_mounts_ = false;
-  ASSIGN_OR_RETURN(dev_, NewTmpfs(*mounts_, kDefaultSize, owner_));
+  ASSIGN_OR_RETURN(dev_,
+                   NewTmpfs(*mounts_, kDefaultSize, owner_, options.label));
   return MakeNode(mount_.borrow(), "null", 1, 3);
 }
 
@@ -204,6 +208,30 @@ absl::Status Scratch::WriteFile(const std::string& name,
   if (!file.valid()) return Error(errno, "open", name);
   RETURN_IF_ERROR(sys::WriteAll(file.borrow(), content, name));
   return SetOwnerAndMode(file.borrow(), owner_, 0644, name);
+}
+
+absl::Status Scratch::MakeCgroupDirectories(const std::vector<V1Group>& groups,
+                                            bool unified) const {
+  const auto make = [this](BorrowedFd parent, const std::string& name) {
+    const absl::Status made = MakeDirectory(parent, name.c_str(), 0555);
+    return absl::IsAlreadyExists(made) ? absl::OkStatus() : made;
+  };
+  RETURN_IF_ERROR(make(mount_.borrow(), kCgroupDirectory));
+  ASSIGN_OR_RETURN(const UniqueFd dir,
+                   sys::OpenAt2(mount_.borrow(), kCgroupDirectory,
+                                O_PATH | O_DIRECTORY, sys::kNoSymlinks));
+  for (const V1Group& group : groups) {
+    RETURN_IF_ERROR(make(dir.borrow(), group.hierarchy));
+    for (const std::string& controller : group.controllers) {
+      if (controller == group.hierarchy) continue;
+      if (::symlinkat(group.hierarchy.c_str(), dir.get(), controller.c_str()) !=
+              0 &&
+          errno != EEXIST) {
+        return Error(errno, "symlinkat", controller);
+      }
+    }
+  }
+  return unified ? make(dir.borrow(), kUnified) : absl::OkStatus();
 }
 
 absl::Status Scratch::Adopt(BorrowedFd mount) {

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/unique_fd.h"
+#include "lib/rootfs/mount_context.h"
 #include "lib/sys/mount.h"
 
 namespace caisson::rootfs {
@@ -38,6 +39,7 @@ class Scratch final {
     const sys::MountExecutor* mounts = nullptr;  // outlives the object
     uint64_t size_bytes = 0;                     // 0: the kernel's default
     Owner owner;
+    std::string label;  // RootFsOptions::mount_label
     // Tests only: behave as a kernel before 6.15.
     bool attached_mounts_only = false;
   };
@@ -52,6 +54,13 @@ class Scratch final {
 
   // A file with mode 0644.
   absl::Status WriteFile(const std::string& name, const std::string& content);
+
+  // The directories and links of /sys/fs/cgroup, below kCgroupDirectory. Does
+  // nothing where they exist.
+  absl::Status MakeCgroupDirectories(const std::vector<V1Group>& groups,
+                                     bool unified) const;
+  static constexpr char kCgroupDirectory[] = "cgroup";
+  static constexpr char kUnified[] = "unified";
 
   // Attaches a detached mount that is not needed any more, where it is never
   // seen and ends together with this one.
@@ -98,11 +107,12 @@ class Scratch final {
   Scratch(const sys::MountExecutor& mounts, UniqueFd mount, Owner owner)
       : mounts_(&mounts), mount_(std::move(mount)), owner_(owner) {}
 
-  absl::Status MakeDirectory(BorrowedFd parent, const char* name, mode_t mode);
+  absl::Status MakeDirectory(BorrowedFd parent, const char* name,
+                             mode_t mode) const;
   absl::Status MakeNode(BorrowedFd parent, const char* name, unsigned major,
                         unsigned minor);
   absl::Status MakePlaceholder(BorrowedFd parent, const char* name);
-  absl::Status MountDev(bool attached_mounts_only);
+  absl::Status MountDev(const Options& options);
   absl::Status FillDev();
 
   const sys::MountExecutor* mounts_;

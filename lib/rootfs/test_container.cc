@@ -292,6 +292,7 @@ absl::StatusOr<ScriptResult> RootFsTestBase::Run(BuiltRoot& root,
   context.new_net_namespace = options.new_net_namespace;
   context.new_ipc_namespace = options.new_ipc_namespace;
   context.own_cgroup2 = options.own_cgroup2;
+  context.v1_groups = options.v1_groups;
   plan.Step("mounts");
   ASSIGN_OR_RETURN(const RootFsSlots slots, root.AddTo(plan, context));
   EXPECT_TRUE(slots.dev.valid() && slots.root.valid() && slots.proc.valid());

@@ -33,6 +33,7 @@ struct ScriptOptions {
   bool new_net_namespace = true;
   bool new_ipc_namespace = true;
   bool own_cgroup2 = false;  // takes the current group for that
+  std::vector<V1Group> v1_groups;
 };
 
 // A user namespace that maps 65536 ids from 0 to `first`.
