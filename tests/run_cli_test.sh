@@ -107,6 +107,20 @@ expect "read-only" 1 'Read-only file system' in_container --read-only busybox to
 echo content >"$work/file"
 expect "volume" 0 '^content$' in_container -v "$work/file:/in:ro" busybox cat /in
 expect "read-only volume" 1 'Read-only file system' in_container -v "$work/file:/in:ro" busybox sh -c 'echo x > /in'
+expect "named volume" 0 '^kept$' sh -c "
+  '$run' --store '$work/store' --rm --network none -v data:/data busybox sh -c 'echo kept > /data/file' &&
+  '$run' --store '$work/store' --rm --network none -v data:/elsewhere:ro busybox cat /elsewhere/file"
+expect "read-only named volume" 1 'Read-only file system' in_container -v data:/data:ro busybox touch /data/x
+expect "volume with the image's content" 0 '^root:' in_container -v etc:/etc busybox cat /etc/passwd
+expect "volume without it" 1 'No such file' in_container -v empty:/etc:nocopy busybox cat /etc/passwd
+expect "anonymous volume" 0 '' in_container -v /scratch busybox touch /scratch/x
+expect "it goes with its container" 0 '^data empty etc $' sh -c "ls '$work/store/volumes/volumes' | tr '\n' ' '"
+expect "bad volume" 125 'name of a volume' in_container -v 'a+b:/x' busybox true
+expect "bad volume option" 125 '--volume "a:/x:what": expected' in_container -v a:/x:what busybox true
+expect "tmpfs" 0 '^tmpfs  *64 ' in_container --tmpfs /run:size=64k busybox df -k /run
+expect "tmpfs with the image's content" 0 '^root:' in_container --tmpfs /etc:tmpcopyup busybox cat /etc/passwd
+expect "device" 0 '^5$' in_container --device /dev/zero:/dev/my/zero busybox sh -c 'head -c 5 /dev/my/zero | wc -c'
+expect "no device" 125 'is not a device node' in_container --device "$work/file:/dev/x" busybox true
 expect "memory limit" 137 'out of memory: the kernel killed 1 process' in_container -m 24m busybox tail /dev/zero
 expect "process limit" 0 "can't fork" in_container --pids-limit 3 busybox sh -c '(sleep 9 & sleep 9 & sleep 9 & sleep 9 &) ; exit 0'
 expect "published port is in use" 125 'already|in use' sh -c "

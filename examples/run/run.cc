@@ -70,7 +70,9 @@ struct Options {
   std::string name, user, workdir, image;
   std::string network = "bridge", store = "/var/lib/caisson";
   std::vector<std::string> env, command;
-  std::vector<caisson::BindMount> volumes;
+  std::vector<caisson::VolumeMount> volumes;
+  std::vector<caisson::TmpfsMount> tmpfs;
+  std::vector<caisson::DeviceNode> devices;
   std::vector<caisson::PortMapping> ports;
   caisson::CgroupLimits limits;
 };
@@ -101,9 +103,18 @@ std::vector<Flag> Flags(Options& o) {
            o.env.push_back(absl::StrCat(v, "=", value));
          }
        }},
-      {'v', "volume", "SRC:DST[:ro]", "show a file or directory of the host",
+      {'v', "volume", "SRC:DST[:ro,nocopy]",
+       "mount a volume, or a file or directory of the host",
        [&](const char* v) {
-         o.volumes.push_back(Check(caisson::ParseBindMount(v)));
+         o.volumes.push_back(Check(caisson::ParseVolumeMount(v)));
+       }},
+      {0, "tmpfs", "DST[:size=BYTES,...]", "mount a file system in memory",
+       [&](const char* v) {
+         o.tmpfs.push_back(Check(caisson::ParseTmpfsMount(v)));
+       }},
+      {0, "device", "SRC[:DST]", "make a device of the host available",
+       [&](const char* v) {
+         o.devices.push_back(Check(caisson::ParseDeviceNode(v)));
        }},
       {'p', "publish", "[IP:]HOST:PORT[/udp]", "publish a port",
        [&](const char* v) {
@@ -250,6 +261,46 @@ caisson::ExitStatus Supervise(const caisson::Process& process,
   return Check(process.Wait());
 }
 
+// Anonymous volumes, which go with a container that is not kept. Made before
+// what uses them, so that they are removed after it.
+struct AnonymousVolumes {
+  const caisson::VolumeStore* store = nullptr;
+  std::vector<std::string> names;
+
+  ~AnonymousVolumes() {
+    for (const std::string& name : names) {
+      const absl::Status removed = store->Remove(name);
+      if (!removed.ok()) std::cerr << "run: " << removed.message() << "\n";
+    }
+  }
+};
+
+std::vector<caisson::BindMount> BindsOf(
+    const Options& o, std::optional<caisson::VolumeStore>& store,
+    AnonymousVolumes& anonymous) {
+  std::vector<caisson::BindMount> binds;
+  for (const caisson::VolumeMount& volume : o.volumes) {
+    if (volume.kind == caisson::VolumeMount::Kind::kBind) {
+      binds.push_back(volume.mount);
+      continue;
+    }
+    if (!store) {
+      store = Check(caisson::VolumeStore::Open({.path = o.store + "/volumes"}));
+      anonymous.store = &*store;
+    }
+    std::string name = volume.volume;
+    if (name.empty()) {
+      name = Check(store->Create({})).name;
+      if (o.remove) anonymous.names.push_back(name);
+    }
+    const caisson::VolumeUse use =
+        Check(store->Use(name, {.user = o.name, .copy = volume.copy}));
+    binds.push_back(
+        use.BindAt(volume.mount.destination, volume.mount.read_only));
+  }
+  return binds;
+}
+
 int Run(const Options& o) {
   // A host of its own: signals arrive in the poll loop.
   sigset_t signals;
@@ -285,6 +336,8 @@ int Run(const Options& o) {
     throw Failure{"--publish needs a bridge network"};
   }
 
+  std::optional<caisson::VolumeStore> volumes;
+  AnonymousVolumes anonymous;
   caisson::RootFsOptions root_options;
   root_options.layers = layers.dirs();
   root_options.writes = caisson::RootWrites::kDirectories;
@@ -292,7 +345,9 @@ int Run(const Options& o) {
   root_options.work_directory = writable.work();
   root_options.volatile_upper = o.remove;
   root_options.read_only = o.read_only;
-  root_options.binds = o.volumes;
+  root_options.binds = BindsOf(o, volumes, anonymous);
+  root_options.tmpfs = o.tmpfs;
+  root_options.devices = o.devices;
   root_options.hostname = o.name;
   if (network) root_options.hosts = Check(network->Hosts());
   auto root = Check(caisson::RootFs::Create(root_options));

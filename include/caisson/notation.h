@@ -28,6 +28,30 @@ absl::StatusOr<PortMapping> ParsePortMapping(absl::string_view text);
 // "/SOURCE:/DESTINATION[:ro|:rw]", the argument of --volume. Both absolute.
 absl::StatusOr<BindMount> ParseBindMount(absl::string_view text);
 
+// The argument of --volume.
+struct VolumeMount {
+  enum class Kind { kBind, kNamed, kAnonymous };
+  Kind kind = Kind::kBind;
+  std::string volume;  // kNamed: for VolumeStore::Use()
+  bool copy = true;    // VolumeUseOptions::copy
+  BindMount mount;     // without a source unless kBind
+};
+
+// "/SOURCE:/DESTINATION[:OPTIONS]", "NAME:/DESTINATION[:OPTIONS]" or
+// "/DESTINATION" (an anonymous volume). OPTIONS are, separated by commas: ro,
+// rw, nocopy, and for binds private, slave or shared, with or without an "r" in
+// front. slave and shared are the weakenings that MountPropagation calls
+// unsafe.
+absl::StatusOr<VolumeMount> ParseVolumeMount(absl::string_view text);
+
+// "/DESTINATION[:OPTIONS]", the argument of --tmpfs. OPTIONS: size=BYTES,
+// mode=OCTAL, nr_inodes=NUMBER, ro, rw, exec, noexec, nosuid, nodev, tmpcopyup.
+absl::StatusOr<TmpfsMount> ParseTmpfsMount(absl::string_view text);
+
+// "/dev/SOURCE[:/dev/DESTINATION][:rwm]", the argument of --device. Less than
+// "rwm" is refused: what may be done with a device is up to the control group.
+absl::StatusOr<DeviceNode> ParseDeviceNode(absl::string_view text);
+
 // A number of bytes above 0, or one with b, k, m or g (powers of 1024), the
 // argument of --memory.
 absl::StatusOr<int64_t> ParseBytes(absl::string_view text);

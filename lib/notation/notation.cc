@@ -1,6 +1,7 @@
 #include "caisson/notation.h"
 
 #include <limits>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
@@ -29,6 +30,58 @@ bool ParsePort(absl::string_view text, uint32_t min, uint16_t* port) {
   }
   *port = static_cast<uint16_t>(value);
   return value >= min && value <= 65535;
+}
+
+bool SetPropagation(absl::string_view option, BindMount& bind) {
+  absl::ConsumePrefix(&option, "r");
+  if (option == "private") {
+    bind.propagation = MountPropagation::kPrivate;
+  } else if (option == "slave") {
+    bind.propagation = MountPropagation::kUnsafeSlave;
+  } else if (option == "shared") {
+    bind.propagation = MountPropagation::kUnsafeShared;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool SetVolumeOption(absl::string_view option, VolumeMount& volume) {
+  const bool bind = volume.kind == VolumeMount::Kind::kBind;
+  if (option == "ro" || option == "rw") {
+    volume.mount.read_only = option == "ro";
+  } else if (option == "nocopy" && !bind) {
+    volume.copy = false;
+  } else {
+    return bind && SetPropagation(option, volume.mount);
+  }
+  return true;
+}
+
+bool SetTmpfsOption(absl::string_view option, TmpfsMount& tmpfs) {
+  if (option == "ro" || option == "rw") {
+    tmpfs.read_only = option == "ro";
+  } else if (option == "exec" || option == "noexec") {
+    tmpfs.executable = option == "exec";
+  } else if (option == "tmpcopyup") {
+    tmpfs.copy_up = true;
+  } else if (absl::ConsumePrefix(&option, "size=")) {
+    const auto bytes = ParseBytes(option);
+    if (!bytes.ok()) return false;
+    tmpfs.size_bytes = static_cast<uint64_t>(*bytes);
+  } else if (absl::ConsumePrefix(&option, "nr_inodes=")) {
+    return absl::SimpleAtoi(option, &tmpfs.max_inodes);
+  } else if (absl::ConsumePrefix(&option, "mode=")) {
+    tmpfs.mode = 0;
+    if (option.empty() || option.size() > 5) return false;
+    for (const char c : option) {
+      if (c < '0' || c > '7') return false;
+      tmpfs.mode = tmpfs.mode * 8 + static_cast<uint32_t>(c - '0');
+    }
+  } else {
+    return option == "nosuid" || option == "nodev";  // it always is
+  }
+  return true;
 }
 
 absl::string_view NameOf(absl::string_view variable) {
@@ -69,6 +122,61 @@ absl::StatusOr<BindMount> ParseBindMount(absl::string_view text) {
   bind.destination = std::string(parts[1]);
   bind.read_only = has_mode && parts[2] == "ro";
   return bind;
+}
+
+absl::StatusOr<VolumeMount> ParseVolumeMount(absl::string_view text) {
+  constexpr absl::string_view kExpected =
+      "[/SOURCE|NAME:]/DESTINATION[:ro,nocopy,...]";
+  const std::vector<absl::string_view> parts = absl::StrSplit(text, ':');
+  VolumeMount volume;
+  if (parts.size() == 1 && absl::StartsWith(text, "/")) {
+    volume.kind = VolumeMount::Kind::kAnonymous;
+    volume.mount.destination = std::string(text);
+    return volume;
+  }
+  if (parts.size() < 2 || parts.size() > 3 || parts[0].empty() ||
+      !absl::StartsWith(parts[1], "/")) {
+    return Expected(text, kExpected);
+  }
+  volume.mount.destination = std::string(parts[1]);
+  if (parts[0][0] == '/') {
+    volume.mount.source = std::string(parts[0]);
+  } else {
+    volume.kind = VolumeMount::Kind::kNamed;
+    volume.volume = std::string(parts[0]);
+  }
+  if (parts.size() == 2) return volume;
+  for (const absl::string_view option : absl::StrSplit(parts[2], ',')) {
+    if (!SetVolumeOption(option, volume)) return Expected(text, kExpected);
+  }
+  return volume;
+}
+
+absl::StatusOr<TmpfsMount> ParseTmpfsMount(absl::string_view text) {
+  constexpr absl::string_view kExpected =
+      "/DESTINATION[:size=BYTES,mode=OCTAL,ro,exec,...]";
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(text, absl::MaxSplits(':', 1));
+  TmpfsMount tmpfs;
+  tmpfs.destination = std::string(parts.first);
+  if (!absl::StartsWith(parts.first, "/")) return Expected(text, kExpected);
+  if (parts.first.size() == text.size()) return tmpfs;
+  for (const absl::string_view option : absl::StrSplit(parts.second, ',')) {
+    if (!SetTmpfsOption(option, tmpfs)) return Expected(text, kExpected);
+  }
+  return tmpfs;
+}
+
+absl::StatusOr<DeviceNode> ParseDeviceNode(absl::string_view text) {
+  std::vector<absl::string_view> parts = absl::StrSplit(text, ':');
+  if (parts.size() > 1 && parts.back() == "rwm") parts.pop_back();
+  const bool ok = parts.size() <= 2 && absl::StartsWith(parts.front(), "/") &&
+                  absl::StartsWith(parts.back(), "/");
+  if (!ok) return Expected(text, "/dev/SOURCE[:/dev/DESTINATION][:rwm]");
+  DeviceNode device;
+  device.source = std::string(parts.front());
+  device.path = std::string(parts.back());
+  return device;
 }
 
 absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {

@@ -46,6 +46,67 @@ TEST(NotationTest, Binds) {
   }
 }
 
+TEST(NotationTest, Volumes) {
+  ASSERT_OK_AND_ASSIGN(VolumeMount volume,
+                       ParseVolumeMount("db:/var/lib/db:ro,nocopy"));
+  EXPECT_EQ(volume.kind, VolumeMount::Kind::kNamed);
+  EXPECT_EQ(volume.volume, "db");
+  EXPECT_EQ(volume.mount.destination, "/var/lib/db");
+  EXPECT_TRUE(volume.mount.read_only);
+  EXPECT_FALSE(volume.copy);
+  ASSERT_OK_AND_ASSIGN(volume, ParseVolumeMount("/scratch"));
+  EXPECT_EQ(volume.kind, VolumeMount::Kind::kAnonymous);
+  EXPECT_EQ(volume.mount.destination, "/scratch");
+  ASSERT_OK_AND_ASSIGN(volume, ParseVolumeMount("/a:/b:rslave,rw"));
+  EXPECT_EQ(volume.kind, VolumeMount::Kind::kBind);
+  EXPECT_EQ(volume.mount.source, "/a");
+  EXPECT_EQ(volume.mount.propagation, MountPropagation::kUnsafeSlave);
+  for (const char* bad : {"", "a", ":/b", "a:b", "/a:b", "a:/b:", "a:/b:slave",
+                          "/a:/b:nocopy", "a:/b:ro:x", "a:/b:z"}) {
+    EXPECT_THAT(
+        ParseVolumeMount(bad),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("/DESTINATION")))
+        << bad;
+  }
+}
+
+TEST(NotationTest, Tmpfs) {
+  ASSERT_OK_AND_ASSIGN(
+      TmpfsMount tmpfs,
+      ParseTmpfsMount("/run:size=64k,mode=1750,nr_inodes=9,exec,nosuid,"
+                      "tmpcopyup,ro"));
+  EXPECT_EQ(tmpfs.destination, "/run");
+  EXPECT_EQ(tmpfs.size_bytes, 65536u);
+  EXPECT_EQ(tmpfs.mode, 01750u);
+  EXPECT_EQ(tmpfs.max_inodes, 9u);
+  EXPECT_TRUE(tmpfs.executable && tmpfs.copy_up && tmpfs.read_only);
+  EXPECT_OK(ParseTmpfsMount("/run"));
+  for (const char* bad : {"", "run", "/run:", "/run:size=", "/run:mode=8",
+                          "/run:mode=", "/run:dev", "/run:size=1x"}) {
+    EXPECT_THAT(
+        ParseTmpfsMount(bad),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("/DESTINATION")))
+        << bad;
+  }
+}
+
+TEST(NotationTest, Devices) {
+  ASSERT_OK_AND_ASSIGN(DeviceNode device, ParseDeviceNode("/dev/fuse"));
+  EXPECT_EQ(device.source, "/dev/fuse");
+  EXPECT_EQ(device.path, "/dev/fuse");
+  ASSERT_OK_AND_ASSIGN(device, ParseDeviceNode("/dev/sda:/dev/xvda:rwm"));
+  EXPECT_EQ(device.source, "/dev/sda");
+  EXPECT_EQ(device.path, "/dev/xvda");
+  EXPECT_OK(ParseDeviceNode("/dev/sda:rwm"));
+  for (const char* bad : {"", "fuse", "/dev/a:b", "/dev/a:/dev/b:r", "rwm",
+                          "/dev/a:/dev/b:rwm:x", "/dev/a:r"}) {
+    EXPECT_THAT(
+        ParseDeviceNode(bad),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("/dev/SOURCE")))
+        << bad;
+  }
+}
+
 TEST(NotationTest, Bytes) {
   EXPECT_EQ(*ParseBytes("1"), 1);
   EXPECT_EQ(*ParseBytes("7b"), 7);
