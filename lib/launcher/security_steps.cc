@@ -158,7 +158,9 @@ void AddPathRule(PlanBuilder& plan, Slot ruleset, const LandlockPath& rule) {
               absl::StrCat("open(", Quoted(rule.path), ")"))
           .Into(path)
           .Path(rule.path)
-          .Hint("a Landlock rule of SecurityOptions names what the root lacks");
+          .Hint(
+              "a Landlock rule of SecurityOptions names it; what lies behind a "
+              "magic link (/proc/self/fd/1) is out of its reach");
   if (rule.if_exists) open.Tolerate(ENOENT, /*skip=*/4);
   for (const bool directory : {true, false}) {
     landlock_path_beneath_attr attr = {};

@@ -354,6 +354,16 @@ TEST(SecurityPolicyTest, HostStaysAsItIs) {
   const std::string before = snapshot();
   for (int i = 0; i < 10; ++i) Default();
   EXPECT_EQ(snapshot(), before);
+  // Whatever has to be asked of the kernel.
+  SecurityOptions options;
+  options.notify_syscalls = {"mkdir"};
+  options.read_only_paths = {"/usr"};
+  options.tcp_bind_ports = {80};
+  options.unsafe_landlock_best_effort = LandlockBestEffort{};
+  for (int i = 0; i < 10; ++i) EXPECT_OK(SecurityPolicy::Create(options));
+  options.selinux_label = "system_u:system_r:container_t:s0";
+  SecurityPolicy::Create(options).status().IgnoreError();
+  EXPECT_EQ(snapshot(), before);
 }
 
 TEST(SecurityPolicyTest, ManyThreadsMakeTheSamePolicy) {
