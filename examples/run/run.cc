@@ -1,5 +1,7 @@
 // `docker run` without a daemon: composes a LayerStore, RootFs, Cgroup,
 // Network, Namespace and Launcher, and polls. See --help.
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
@@ -28,6 +30,7 @@ namespace {
 
 constexpr char kUsage[] =
     R"(usage: run [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]
+       run [OPTIONS] --rootfs DIRECTORY COMMAND [ARGUMENT...]
 
 Runs a command in a new container and exits with its exit code: 128 + signal if
 a signal ended it, 125 if the container could not be set up, 126 if the command
@@ -37,6 +40,9 @@ second one kills it.
 IMAGE is a name or id in the store, or a docker-archive, OCI archive or OCI
 layout to import first: a path with a slash, or oci-archive:FILE,
 docker-archive:FILE, oci:DIRECTORY.
+
+An ordinary user can run a directory: root in the container is that user then.
+There is no bridge network and, without --cgroup-parent, no limit.
 
 )";
 
@@ -67,8 +73,8 @@ double ParseNumber(absl::string_view text, double min, double max) {
 
 struct Options {
   bool interactive = false, terminal = false, remove = false, read_only = false;
-  std::string name, user, workdir, image;
-  std::string network = "bridge", store = "/var/lib/caisson";
+  std::string name, user, workdir, image, rootfs, network, cgroup_parent;
+  std::string store = "/var/lib/caisson";
   std::vector<std::string> env, command;
   std::vector<caisson::VolumeMount> volumes;
   std::vector<caisson::TmpfsMount> tmpfs;
@@ -91,7 +97,7 @@ std::vector<Flag> Flags(Options& o) {
        [&](const char*) { o.interactive = true; }},
       {'t', "tty", nullptr, "give the command a terminal",
        [&](const char*) { o.terminal = true; }},
-      {0, "rm", nullptr, "remove what is written; else the store keeps it",
+      {0, "rm", nullptr, "remove what is written; else it is kept",
        [&](const char*) { o.remove = true; }},
       {0, "name", "NAME", "name and host name of the container",
        [&](const char* v) { o.name = v; }},
@@ -140,6 +146,10 @@ std::vector<Flag> Flags(Options& o) {
        [&](const char* v) { o.workdir = v; }},
       {0, "read-only", nullptr, "make the root file system read-only",
        [&](const char*) { o.read_only = true; }},
+      {0, "rootfs", "DIRECTORY", "run in this directory, not in an image",
+       [&](const char* v) { o.rootfs = v; }},
+      {0, "cgroup-parent", "PATH", "control group to make limits in (/caisson)",
+       [&](const char* v) { o.cgroup_parent = v; }},
       {0, "network", "NAME", "bridge to join (\"bridge\"), none, or host",
        [&](const char* v) { o.network = v; }},
       {0, "store", "DIRECTORY", "image store (/var/lib/caisson)",
@@ -191,8 +201,11 @@ Options ParseOptions(int argc, char** argv) {
       throw Failure{absl::StrCat("--", flag->name, " ", failure.message)};
     }
   }
-  if (optind == argc) throw Failure{"no image named; see run --help"};
-  o.image = argv[optind++];
+  if (optind == argc) {
+    throw Failure{o.rootfs.empty() ? "no image named; see run --help"
+                                   : "no command given; see run --help"};
+  }
+  if (o.rootfs.empty()) o.image = argv[optind++];
   o.command.assign(argv + optind, argv + argc);
   if (o.name.empty()) {
     std::random_device random;
@@ -301,6 +314,65 @@ std::vector<caisson::BindMount> BindsOf(
   return binds;
 }
 
+// What the root is made of: an image of the store with a writable layer, or a
+// directory.
+struct Files {
+  std::optional<caisson::LayerStore> store;
+  std::optional<caisson::LayerSet> layers;
+  std::optional<caisson::WritableLayer> writable;
+  caisson::UniqueFd directory;
+  caisson::ImageConfig config;
+};
+
+Files OpenFiles(const Options& o) {
+  Files files;
+  if (!o.rootfs.empty()) {
+    files.directory.reset(
+        open(o.rootfs.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!files.directory.valid()) {
+      throw Failure{absl::StrCat("--rootfs ", o.rootfs, ": ", strerror(errno))};
+    }
+    return files;
+  }
+  files.store = Check(caisson::LayerStore::Open({.path = o.store}));
+  const caisson::Image image = GetImage(*files.store, o.image);
+  files.config = image.config;
+  files.layers = Check(files.store->OpenLayers(image));
+  files.writable =
+      Check(files.store->CreateWritableLayer({.lower = &*files.layers}));
+  return files;
+}
+
+void UseFiles(const Files& files, const Options& o,
+              caisson::RootFsOptions& root) {
+  if (files.directory.valid()) {
+    root.layers = {files.directory.borrow()};
+    root.writes =
+        o.remove ? caisson::RootWrites::kTmpfs : caisson::RootWrites::kInPlace;
+    return;
+  }
+  root.layers = files.layers->dirs();
+  root.writes = caisson::RootWrites::kDirectories;
+  root.upper_directory = files.writable->upper();
+  root.work_directory = files.writable->work();
+  root.volatile_upper = o.remove;
+}
+
+bool HasLimit(const caisson::CgroupLimits& limits) {
+  return limits.memory_max || limits.cpu_quota || limits.pids_max;
+}
+
+caisson::Cgroup MakeCgroup(const Options& o, bool ordinary) {
+  caisson::CgroupParentOptions options;
+  if (!o.cgroup_parent.empty()) options.path = o.cgroup_parent;
+  const auto parent = Check(caisson::CgroupParent::Open(options));
+  caisson::CgroupOptions group = {.name = o.name, .limits = o.limits};
+  // To tell whether memory ran out. An ordinary user may have been given other
+  // controllers only.
+  if (!ordinary) group.controllers = {caisson::CgroupController::kMemory};
+  return Check(parent.Create(group));
+}
+
 int Run(const Options& o) {
   // A host of its own: signals arrive in the poll loop.
   sigset_t signals;
@@ -316,18 +388,19 @@ int Run(const Options& o) {
   caisson::CgroupParent::Recover({}).status().IgnoreError();
   caisson::Network::Recover(net_state).status().IgnoreError();
 
-  auto store = Check(caisson::LayerStore::Open({.path = o.store}));
-  const caisson::Image image = GetImage(store, o.image);
-  const caisson::ImageConfig& config = image.config;
-  auto layers = Check(store.OpenLayers(image));
-  auto writable = Check(store.CreateWritableLayer({.lower = &layers}));
+  Files files = OpenFiles(o);
+  const caisson::ImageConfig& config = files.config;
   auto launcher = Check(caisson::Launcher::Create());
+  const bool ordinary = launcher.identity().own_user_namespace;
+  const std::string network_name = !o.network.empty() ? o.network
+                                   : ordinary         ? "none"
+                                                      : "bridge";
 
   std::optional<caisson::Network> network;
   std::optional<caisson::NetEndpoint> endpoint;
-  if (o.network != "none" && o.network != "host") {
+  if (network_name != "none" && network_name != "host") {
     network = Check(caisson::Network::Open(
-        {.name = o.network,
+        {.name = network_name,
          .uplink_forwarding = caisson::UplinkForwarding::kEnable}));
     endpoint = Check(caisson::NetEndpoint::Create(
         *network, Check(launcher.NewNetNamespace()),
@@ -339,11 +412,8 @@ int Run(const Options& o) {
   std::optional<caisson::VolumeStore> volumes;
   AnonymousVolumes anonymous;
   caisson::RootFsOptions root_options;
-  root_options.layers = layers.dirs();
-  root_options.writes = caisson::RootWrites::kDirectories;
-  root_options.upper_directory = writable.upper();
-  root_options.work_directory = writable.work();
-  root_options.volatile_upper = o.remove;
+  root_options.mounts = launcher.mounts();
+  UseFiles(files, o, root_options);
   root_options.read_only = o.read_only;
   root_options.binds = BindsOf(o, volumes, anonymous);
   root_options.tmpfs = o.tmpfs;
@@ -352,15 +422,14 @@ int Run(const Options& o) {
   if (network) root_options.hosts = Check(network->Hosts());
   auto root = Check(caisson::RootFs::Create(root_options));
 
-  auto cgroups = Check(caisson::CgroupParent::Open({}));
-  auto cgroup = Check(
-      cgroups.Create({.name = o.name,
-                      .limits = o.limits,
-                      .controllers = {caisson::CgroupController::kMemory}}));
+  std::optional<caisson::Cgroup> cgroup;
+  if (!ordinary || HasLimit(o.limits) || !o.cgroup_parent.empty()) {
+    cgroup = MakeCgroup(o, ordinary);
+  }
 
   caisson::NamespaceOptions ns_options;
   ns_options.hostname = o.name;
-  if (o.network == "host") {
+  if (network_name == "host") {
     ns_options.net = caisson::NamespaceSource::kShareWithHost;
   }
   auto namespaces = Check(caisson::Namespace::Create(std::move(ns_options)));
@@ -376,7 +445,7 @@ int Run(const Options& o) {
   Check(root.MakeDirectory(spec.cwd, 0755));
   spec.root = &root;
   spec.namespaces = &namespaces;
-  spec.cgroup = &cgroup;
+  spec.cgroup = cgroup ? &*cgroup : nullptr;
   spec.network = endpoint ? &*endpoint : nullptr;
   const caisson::BorrowedFd in(o.interactive ? STDIN_FILENO : -1);
   const caisson::BorrowedFd out(STDOUT_FILENO);
@@ -400,12 +469,14 @@ int Run(const Options& o) {
                 console ? &*console : nullptr, signal_fd.get());
   console.reset();
 
-  if (const int64_t kills = Check(cgroup.OomKills()); kills > 0) {
+  const int64_t kills =
+      cgroup && !ordinary ? Check(cgroup->OomKills()) : int64_t{0};
+  if (kills > 0) {
     std::cerr << absl::StrFormat(
         "run: out of memory: the kernel killed %d process%s of the container\n",
         kills, kills == 1 ? "" : "es");
   }
-  if (!o.remove) Check(writable.Keep(o.name));
+  if (!o.remove && files.writable) Check(files.writable->Keep(o.name));
   return status.shell_code();
 }
 
