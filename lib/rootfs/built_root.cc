@@ -9,13 +9,13 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/rootfs/bind_mount.h"
+#include "lib/rootfs/cgroup_view.h"
 #include "lib/rootfs/mount_label.h"
+#include "lib/rootfs/tmpfs_mount.h"
 #include "lib/sys/capability.h"
-#include "lib/sys/copy_tree.h"
 #include "lib/sys/mount.h"
 #include "lib/sys/mount_info.h"
 #include "lib/sys/open.h"
@@ -45,30 +45,6 @@ absl::StatusOr<std::string> RelativePath(absl::string_view path) {
   }
   path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
   return std::string(path);
-}
-
-absl::StatusOr<UniqueFd> MountTmpfs(const sys::MountExecutor& mounts,
-                                    const TmpfsMount& wanted,
-                                    const char* source, const Owner& owner,
-                                    const std::string& label) {
-  ASSIGN_OR_RETURN(sys::FsContext tmpfs, sys::FsContext::Open(mounts, "tmpfs"));
-  RETURN_IF_ERROR(tmpfs.SetString("source", source));
-  RETURN_IF_ERROR(tmpfs.SetString("mode", absl::StrFormat("%o", wanted.mode)));
-  RETURN_IF_ERROR(SetLabel(tmpfs, label));
-  if (wanted.size_bytes != 0) {
-    RETURN_IF_ERROR(tmpfs.SetString("size", absl::StrCat(wanted.size_bytes)));
-  }
-  if (wanted.max_inodes != 0) {
-    RETURN_IF_ERROR(
-        tmpfs.SetString("nr_inodes", absl::StrCat(wanted.max_inodes)));
-  }
-  if (!owner.is_root()) {
-    RETURN_IF_ERROR(tmpfs.SetString("uid", absl::StrCat(owner.uid)));
-    RETURN_IF_ERROR(tmpfs.SetString("gid", absl::StrCat(owner.gid)));
-  }
-  return tmpfs.Mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                     (wanted.executable ? 0 : MOUNT_ATTR_NOEXEC) |
-                     (wanted.read_only ? MOUNT_ATTR_RDONLY : 0));
 }
 
 std::shared_ptr<const sys::MountExecutor> MountsOf(
@@ -241,7 +217,8 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
       return AddEtcFile(mount);
     case Mount::Kind::kShm:
       object = MountTmpfs(*mounts_, {.size_bytes = options.shm_size_bytes},
-                          "shm", owner_, layout_->mount_label);
+                          "shm", owner_, layout_->mount_label,
+                          /*content=*/BorrowedFd());
       break;
     case Mount::Kind::kTmpfs:
       object = MakeTmpfs(mount);
@@ -255,28 +232,14 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
 }
 
 absl::StatusOr<UniqueFd> BuiltRoot::MakeTmpfs(const Mount& mount) {
-  const TmpfsMount& wanted = *mount.tmpfs;
-  const std::string& label = layout_->mount_label;
-  if (!wanted.copy_up) {
-    return MountTmpfs(*mounts_, wanted, "tmpfs", owner_, label);
+  UniqueFd covered;
+  if (mount.tmpfs->copy_up) {
+    ASSIGN_OR_RETURN(covered, CoveredDirectory(mount));
   }
-  TmpfsMount writable = wanted;
-  writable.read_only = false;
-  ASSIGN_OR_RETURN(UniqueFd object,
-                   MountTmpfs(*mounts_, writable, "tmpfs", owner_, label));
-  ASSIGN_OR_RETURN(const UniqueFd covered, CoveredDirectory(mount));
-  if (covered.valid()) {
-    const absl::Status copied =
-        sys::CopyTree(covered.borrow(), object.borrow());
-    if (!copied.ok()) return Annotate(copied, mount.Field());
-  }
-  if (wanted.read_only) {
-    const mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
-    RETURN_IF_ERROR(sys::SetMountAttributes(*mounts_, object.borrow(),
-                                            attributes, /*recursive=*/false,
-                                            mount.Field()));
-  }
-  return object;
+  auto object = MountTmpfs(*mounts_, *mount.tmpfs, "tmpfs", owner_,
+                           layout_->mount_label, covered.borrow());
+  return object.ok() ? std::move(object)
+                     : Annotate(object.status(), mount.Field());
 }
 
 absl::StatusOr<UniqueFd> BuiltRoot::MakeBind(const Mount& mount) {
@@ -497,7 +460,11 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
         "container's own, which a user namespace can only have together with a "
         "PID namespace");
   }
-  ASSIGN_OR_RETURN(std::vector<NamedMount> v1_groups, V1Mounts(context));
+  std::vector<NamedMount> v1_groups;
+  if (layout_->cgroup && context.new_cgroup_namespace) {
+    ASSIGN_OR_RETURN(v1_groups, MountV1Groups(*mounts_, scratch_, context,
+                                              layout_->cgroup_writable));
+  }
   TreeView view;
   view.v1_groups = &v1_groups;
   view.root = tree_.root();
@@ -516,35 +483,6 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
   view.late = &late_;
   view.layout = layout_.get();
   return AppendMounts(view, context, plan);
-}
-
-// Clones of the directories rather than new mounts of the hierarchies: these
-// would need a superblock each, and all controllers by name.
-absl::StatusOr<std::vector<NamedMount>> BuiltRoot::V1Mounts(
-    const MountContext& context) const {
-  std::vector<NamedMount> mounts;
-  if (!layout_->cgroup || !context.new_cgroup_namespace ||
-      context.v1_groups.empty()) {
-    return mounts;
-  }
-  RETURN_IF_ERROR(
-      scratch_.MakeCgroupDirectories(context.v1_groups, context.own_cgroup2));
-  mount_attr attributes = {
-      .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
-      .propagation = MS_PRIVATE};
-  if (!layout_->cgroup_writable) attributes.attr_set |= MOUNT_ATTR_RDONLY;
-  for (const V1Group& group : context.v1_groups) {
-    const std::string what = absl::StrCat("control group, ", group.hierarchy);
-    NamedMount& mount = mounts.emplace_back();
-    mount.name = group.hierarchy;
-    ASSIGN_OR_RETURN(mount.mount,
-                     sys::CloneHostMount(*mounts_, group.directory, "",
-                                         /*recursive=*/false, what));
-    RETURN_IF_ERROR(sys::SetMountAttributes(*mounts_, mount.mount.borrow(),
-                                            attributes,
-                                            /*recursive=*/false, what));
-  }
-  return mounts;
 }
 
 void BuiltRoot::MarkAttached() {

@@ -69,8 +69,6 @@ class BuiltRoot final {
   absl::StatusOr<UniqueFd> CoveredDirectory(const Mount& mount);
   absl::Status AddEtcFile(const Mount& mount);
   absl::Status Place(const Mount& mount, UniqueFd object);
-  absl::StatusOr<std::vector<NamedMount>> V1Mounts(
-      const MountContext& context) const;
   absl::Status Protect();
   absl::Status ProtectPath(absl::string_view path, bool mask);
 

@@ -7,6 +7,7 @@
 
 #include "caisson/unique_fd.h"
 #include "lib/plan/builder.h"
+#include "lib/rootfs/cgroup_view.h"
 #include "lib/rootfs/layout.h"
 #include "lib/rootfs/mount_context.h"
 #include "lib/rootfs/tree.h"
@@ -17,12 +18,6 @@ namespace caisson::rootfs {
 struct LateMount {
   UniqueFd mount;
   Destination destination;
-};
-
-// A mount for a directory of /sys/fs/cgroup.
-struct NamedMount {
-  std::string name;
-  UniqueFd mount;
 };
 
 // What was built, for the plan; everything is borrowed but `v1_groups`, whose
