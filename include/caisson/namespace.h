@@ -51,6 +51,8 @@ struct NamespaceOptions {
   NamespaceSource cgroup = NamespaceSource::kNew;
   // kNew is an empty one with a loopback interface, unless the process has a
   // NetEndpoint, which brings its own.
+  // The host's together with `user` can be used but not changed; /sys is a
+  // read-only copy of the launcher's then.
   NamespaceSource net = NamespaceSource::kNew;
   // A user namespace to be born in; none: the host's. Taken over.
   UniqueFd user;
@@ -69,8 +71,8 @@ class Namespace final {
  public:
   // INVALID_ARGUMENT names the option: a host name that is no name, or one for
   // the host's own uts namespace, or a user namespace together with a shared
-  // ipc or net namespace that it does not own, or a parameter that would change
-  // the host or that is there twice.
+  // ipc namespace that it does not own, or a parameter that would change the
+  // host or that is there twice.
   static absl::StatusOr<Namespace> Create(NamespaceOptions options);
 
   Namespace(Namespace&&) = default;

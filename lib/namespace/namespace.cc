@@ -63,18 +63,10 @@ absl::Status CheckUser(const NamespaceOptions& options) {
     return absl::InvalidArgumentError(
         "NamespaceOptions.user is a namespace of another kind");
   }
-  const struct {
-    const char* name;
-    NamespaceSource source;
-  } kinds[] = {{"ipc", options.ipc}, {"net", options.net}};
-  for (const auto& kind : kinds) {
-    if (kind.source == NamespaceSource::kNew) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "NamespaceOptions.", kind.name,
-        " is the host's, which NamespaceOptions.user has no rights in: its "
-        "file systems could not be mounted"));
-  }
-  return absl::OkStatus();
+  if (options.ipc == NamespaceSource::kNew) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "NamespaceOptions.ipc is the host's, which NamespaceOptions.user has no "
+      "rights in: /dev/mqueue could not be mounted");
 }
 
 absl::Status CheckSysctls(const NamespaceOptions& options) {

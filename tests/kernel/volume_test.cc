@@ -206,6 +206,37 @@ TEST_F(VolumeTest, IdMappedForAUserNamespace) {
   EXPECT_EQ(status.st_uid, 0u);
 }
 
+// A user namespace may mount no sysfs of a network namespace that it does not
+// own.
+TEST_F(VolumeTest, SysfsOfTheHostsNetworkInAUserNamespace) {
+  auto user = launcher_->NewUserNamespace({0, kFirst, 65536});
+  ASSERT_OK(user);
+  RootFsOptions options = root_->Options();
+  options.root_uid = options.root_gid = kFirst;
+  options.idmap_user_namespace = user->borrow();
+  ASSERT_OK_AND_ASSIGN(RootFs root, RootFs::Create(options));
+  NamespaceOptions namespace_options;
+  namespace_options.user = *std::move(user);
+  namespace_options.net = NamespaceSource::kShareWithHost;
+  ASSERT_OK_AND_ASSIGN(const Namespace namespaces,
+                       Namespace::Create(std::move(namespace_options)));
+  ProcessSpec spec;
+  spec.namespaces = &namespaces;
+  std::string links;
+  for (const auto& entry : fs::directory_iterator("/sys/class/net")) {
+    if (entry.path().filename() == "lo") links = "lo";
+  }
+  const std::string output = Run(
+      root,
+      "ls -d /sys/class/net/lo; touch /sys/x 2>/dev/null; echo touch=$?; "
+      "ls -A /sys/firmware /sys/fs/cgroup | grep -c '^[a-z]'; grep ' / /sys ' "
+      "/proc/self/mountinfo | cut -d ' ' -f 6",
+      spec);
+  EXPECT_EQ(links, "lo");
+  EXPECT_EQ(output,
+            "/sys/class/net/lo\ntouch=1\n0\nro,nosuid,nodev,noexec,relatime\n");
+}
+
 TEST_F(VolumeTest, DevicesOpenForTheirUsers) {
   RootFsOptions options = root_->Options();
   options.devices = {{.path = "/dev/my/zero", .source = "/dev/zero"}};
