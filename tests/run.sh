@@ -277,7 +277,7 @@ further_checks() {
   check "build with clang" logged_bazel clang build --config=clang --keep_going \
     "${everything[@]}"
   shut_down clang
-  check "unprivileged tests with ASan and UBSan" logged_bazel asan test --config=asan --keep_going \
+  check "unprivileged tests with ASan and UBSan" logged_bazel asan test --config=asan --keep_going --build_tests_only \
     --flaky_test_attempts="${CAISSON_TEST_ATTEMPTS:-1}" \
     --test_summary=short --test_tag_filters=-kernel,-exclusive,-slow,-fuzz,-noasan "${everything[@]}"
   shut_down asan

@@ -430,7 +430,7 @@ int Run(const Options& o) {
   caisson::NamespaceOptions ns_options;
   ns_options.hostname = o.name;
   if (network_name == "host") {
-    ns_options.net = caisson::NamespaceSource::kShareWithHost;
+    ns_options.net = caisson::NamespaceSource::ShareWithHost();
   }
   auto namespaces = Check(caisson::Namespace::Create(std::move(ns_options)));
 

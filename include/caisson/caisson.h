@@ -4,6 +4,8 @@
 //
 //   launcher.h       Launcher: starts processes inside a composition
 //   process.h        ProcessSpec, Process, ExitStatus
+//   scheduling.h     its place among others: nice value, processors, disks
+//   hooks.h          what the host does at fixed points of a container's life
 //   layer_store.h    LayerStore: images and layers on disk
 //   root_fs.h        RootFs: the file system that a container sees
 //   mount.h          BindMount, TmpfsMount: what it mounts beside the image
@@ -34,6 +36,7 @@
 #include "caisson/console.h"
 #include "caisson/error.h"
 #include "caisson/features.h"
+#include "caisson/hooks.h"
 #include "caisson/id_range.h"
 #include "caisson/id_range_pool.h"
 #include "caisson/launcher.h"
@@ -44,6 +47,7 @@
 #include "caisson/notation.h"
 #include "caisson/process.h"
 #include "caisson/root_fs.h"
+#include "caisson/scheduling.h"
 #include "caisson/seccomp.h"
 #include "caisson/seccomp_notify.h"
 #include "caisson/security.h"

@@ -7,6 +7,7 @@
 #define CAISSON_ID_RANGE_H_
 
 #include <cstdint>
+#include <vector>
 
 namespace caisson {
 
@@ -16,6 +17,15 @@ struct IdRange {
   uint32_t inside = 0;
   uint32_t outside = 0;
   uint32_t count = 0;
+};
+
+// The maps of a user namespace.
+struct IdMap {
+  std::vector<IdRange> users;
+  std::vector<IdRange> groups;
+  // Denies setgroups(2) inside, for good: nobody can leave a group that takes
+  // rights away (CVE-2014-8989).
+  bool deny_setgroups = false;
 };
 
 }  // namespace caisson

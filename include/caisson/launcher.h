@@ -27,6 +27,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "caisson/hooks.h"
 #include "caisson/id_range.h"
 #include "caisson/launcher_options.h"
 #include "caisson/net_namespace.h"
@@ -65,9 +66,29 @@ class [[nodiscard]] Launcher final {
   // reason (a missing ELF interpreter is named); see ExecFailure().
   absl::StatusOr<Process> Start(const ProcessSpec& spec);
 
-  // A new user namespace in which `ids` are mapped, users and groups alike. It
-  // lives as long as the descriptor or a process in it. `ids.outside` are ids
-  // of identity() where that has a user namespace of its own.
+  // The first half of Start(): everything is done, but the program does not run
+  // until Process::Start(). Calls the hooks prestart, create_runtime and
+  // create_container.
+  absl::StatusOr<Process> CreateProcess(const ProcessSpec& spec);
+
+  // Starts another program in the container of `container`: in its namespaces,
+  // its control group unless `spec` names one, and under its policy unless
+  // `spec` has one; with its own streams, user and limits. `spec.root`,
+  // `namespaces`, `network` and `init` must be unset. The container's processes
+  // never see a process that has more rights than its program will have, nor a
+  // descriptor or memory of the host.
+  //
+  // `container` must be this launcher's. NOT_FOUND if it has ended,
+  // FAILED_PRECONDITION while its control group is frozen or if that is gone.
+  absl::StatusOr<Process> Exec(const Process& container,
+                               const ProcessSpec& spec);
+
+  // A new user namespace in which the ids are mapped. It lives as long as the
+  // descriptor or a process in it. INVALID_ARGUMENT names a range that is
+  // empty, overlaps another or leaves the 32 bits. The kernel takes 340 ranges.
+  // `outside` are ids of identity() where that has a user namespace of its own.
+  absl::StatusOr<UniqueFd> NewUserNamespace(const IdMap& ids);
+  // The same for users and groups alike.
   absl::StatusOr<UniqueFd> NewUserNamespace(IdRange ids);
 
   // A new network namespace with a loopback interface that is down. It belongs
@@ -90,6 +111,7 @@ class [[nodiscard]] Launcher final {
   absl::Status Shutdown();
 
  private:
+  friend Hook RunProgram(Launcher& launcher, HookProgram program);
   struct State;
   explicit Launcher(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;

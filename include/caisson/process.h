@@ -18,11 +18,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "caisson/hooks.h"
+#include "caisson/scheduling.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
@@ -37,23 +40,46 @@ class SecurityPolicy;
 class Stdio final {
  public:
   enum class Kind {
-    kNull,     // /dev/null
-    kInherit,  // a descriptor of the host, which stays the host's
-    kPipe,     // a new pipe; the host's end is in Process
+    kNull,        // the container's /dev/null
+    kInherit,     // a descriptor of the host, which stays the host's
+    kPipe,        // a new pipe; the host's end is in Process
+    kFile,        // a file of the host
+    kLikeStdout,  // standard error only: where standard output leads
   };
 
-  static Stdio Null() { return Stdio(Kind::kNull, BorrowedFd()); }
-  // `fd` must stay open until Start() returns.
-  static Stdio Inherit(BorrowedFd fd) { return Stdio(Kind::kInherit, fd); }
-  static Stdio Pipe() { return Stdio(Kind::kPipe, BorrowedFd()); }
+  static Stdio Null() { return Stdio(Kind::kNull); }
+  // `fd` must stay open until the process was created.
+  static Stdio Inherit(BorrowedFd fd) {
+    Stdio stdio(Kind::kInherit);
+    stdio.fd_ = fd;
+    return stdio;
+  }
+  static Stdio Pipe() { return Stdio(Kind::kPipe); }
+  // A regular file of the host, by path: standard input reads it; standard
+  // output and error append to it, after making it with mode 0600 if it does
+  // not exist.
+  static Stdio File(std::string path) {
+    Stdio stdio(Kind::kFile);
+    stdio.path_ = std::move(path);
+    return stdio;
+  }
+  static Stdio LikeStdout() { return Stdio(Kind::kLikeStdout); }
 
   Kind kind() const { return kind_; }
   BorrowedFd fd() const { return fd_; }
+  const std::string& path() const { return path_; }
 
  private:
-  Stdio(Kind kind, BorrowedFd fd) : kind_(kind), fd_(fd) {}
+  explicit Stdio(Kind kind) : kind_(kind) {}
   Kind kind_;
   BorrowedFd fd_;
+  std::string path_;
+};
+
+// A further descriptor that the program gets.
+struct InheritedFd {
+  int number = -1;  // 3 to 255, inside
+  BorrowedFd fd;    // must stay open until the process was created
 };
 
 // The size of a terminal in characters.
@@ -62,21 +88,42 @@ struct TerminalSize {
   uint16_t columns = 80;
 };
 
+// A limit of setrlimit(2).
+struct ResourceLimit {
+  static constexpr uint64_t kUnlimited = ~uint64_t{0};
+
+  std::string name;  // "RLIMIT_NOFILE" or "nofile"
+  uint64_t soft = kUnlimited;
+  uint64_t hard = kUnlimited;  // at least `soft`
+};
+
 // What to run, and in which composition. Everything pointed to must outlive
-// Start(), and `root` may be started once (see RootFs).
+// the start, and `root` may be started once (see RootFs).
 struct ProcessSpec {
   // argv[0] is looked up in the $PATH of `env` inside the root unless it has a
   // slash. Required.
   std::vector<std::string> argv;
+  // Executed instead of argv[0], which then is only what the program is told:
+  // a path inside the root, or looked up in $PATH.
+  std::string executable;
+  // Executed instead of both: an open file of the host; a script cannot be.
+  // Inside, /proc/self/exe leads to it: it must be one that root inside may
+  // not write, such as a sealed memfd (CVE-2019-5736).
+  BorrowedFd executable_fd;
   // "NAME=value". PATH, HOME (from the root's passwd file) and, with a
   // terminal, TERM are added when missing. Nothing of the host's environment
   // is seen inside.
   std::vector<std::string> env;
   // Directory to start in, inside the root; it must exist.
   std::string cwd = "/";
+
   // "user[:group]", as names that the root's /etc/passwd and /etc/group know or
   // as numbers. A name that is not there is an error. Empty: 0:0.
   std::string user;
+  // Groups beside those of `user`, as names of the root's /etc/group or as
+  // numbers.
+  std::vector<std::string> additional_groups;
+  mode_t umask = 022;
 
   // Standard input, output and error.
   Stdio in = Stdio::Null();
@@ -86,13 +133,41 @@ struct ProcessSpec {
   // streams above, which must be left alone then. Process::terminal() is its
   // master.
   std::optional<TerminalSize> terminal;
+  // Nothing but these and the three streams is inherited.
+  std::vector<InheritedFd> descriptors;
+
+  // Unnamed limits are the host's. A hard limit above the host's own needs
+  // CAP_SYS_RESOURCE in the host; without it, the host's is taken and
+  // Process::omissions() says so.
+  std::vector<ResourceLimit> limits;
+  // -1000 to 1000 (proc(5)). Without CAP_SYS_RESOURCE not below the host's own,
+  // which is taken then and reported by Process::omissions().
+  std::optional<int> oom_score_adj;
+  Scheduling scheduling;
+  // personality(2): 0 is PER_LINUX, 8 PER_LINUX32, with flags such as
+  // ADDR_NO_RANDOMIZE (0x0040000).
+  std::optional<uint32_t> personality;
+  // A session of its own (setsid(2)); with a terminal always. Without one, the
+  // process is in the launcher's session, which has no terminal.
+  bool new_session = true;
+  // What the process gets when the launcher dies, before the kernel kills
+  // everything that the launcher started; 0: nothing.
+  int parent_death_signal = 9;
+
+  // A minimal PID 1 that collects orphans and forwards signals to the program,
+  // which is its child then. It holds no descriptor and no capability but
+  // CAP_KILL, and may make five system calls. Needs a new pid namespace.
+  bool init = false;
+
+  // Called on the way; see hooks.h.
+  Hooks hooks;
 
   // How long the start may take; then it is given up (DEADLINE_EXCEEDED) and
   // nothing of the process remains. It takes milliseconds, unless the control
-  // group is frozen or the file system of `cwd` hangs.
+  // group is frozen or the file system of `cwd` hangs. Hooks do not count.
   absl::Duration start_timeout = absl::Seconds(30);
 
-  // The file system. Required.
+  // The file system. Required, unless the mount namespace is joined.
   RootFs* root = nullptr;
   // Null: a new namespace of every kind that Namespace has by default.
   const Namespace* namespaces = nullptr;
@@ -110,6 +185,10 @@ struct ExitStatus {
   int code = 0;           // exit code; 0 if signaled
   int signal = 0;         // 0 unless signaled
   bool core_dumped = false;
+  // SIGKILL came, and the out-of-memory killer killed something in the
+  // process's control group since it was created. Only with a group that has
+  // the memory controller and still exists at the first Wait().
+  bool out_of_memory = false;
   absl::Duration user_cpu;  // of the process and what it waited for
   absl::Duration system_cpu;
   int64_t max_rss_bytes = 0;  // of the largest single process
@@ -117,7 +196,7 @@ struct ExitStatus {
   bool success() const { return !signaled && code == 0; }
   // As a shell's $?: the code, or 128 + signal.
   int shell_code() const { return signaled ? 128 + signal : code; }
-  // "exited with code 3", "killed by signal 9 (SIGKILL)".
+  // "exited with code 3", "killed by signal 9 (SIGKILL), out of memory".
   std::string ToString() const;
 };
 
@@ -127,8 +206,8 @@ struct StepLatency {
   absl::Duration duration;
 };
 
-// A running or ended process. Thread-safe: any number of threads may wait,
-// signal and look at once; only moving and destroying need to be alone.
+// A created, running or ended process. Thread-safe: any number of threads may
+// wait, signal and look at once; only moving and destroying need to be alone.
 //
 // The destructor kills a process that still runs (SIGKILL; with a pid namespace
 // of its own this ends everything in it) and does not wait.
@@ -147,9 +226,30 @@ class [[nodiscard]] Process final {
   // call Wait(). Do not read from it.
   BorrowedFd exit_fd() const;
 
+  // Executes the program of a process that Launcher::CreateProcess() made, and
+  // returns when it runs. Calls the hooks start_container and poststart. Fails
+  // as Launcher::Start() does, and then nothing of the process remains;
+  // FAILED_PRECONDITION if it was started before. The launcher and what the
+  // ProcessSpec pointed to must still exist.
+  absl::Status Start();
+
   // Sends `signal` to the process. Inside a pid namespace, PID 1 gets only
   // signals that it handles, SIGKILL and SIGSTOP. NOT_FOUND once it has ended.
   absl::Status Signal(int signal) const;
+
+  // Sends `signal` to every process of its pid namespace, at one instant as far
+  // as the kernel allows (kill(2) with -1). A process that shares the pid
+  // namespace of another gets it alone, as do those below Launcher::Exec().
+  absl::Status SignalAll(int signal) const;
+
+  // Sends `signal`, waits for `grace`, then kills, and waits for the end.
+  // Blocks. OK if it has ended already.
+  absl::StatusOr<ExitStatus> Stop(absl::Duration grace,
+                                  int signal = 15 /*SIGTERM*/) const;
+
+  // Kills the process if it runs, waits for its end and calls the poststop
+  // hooks, once; returns the first error. FAILED_PRECONDITION later on.
+  absl::Status Destroy();
 
   // Blocks until the process has ended or `deadline` passes
   // (DEADLINE_EXCEEDED; the process goes on). May be called again and again, by
@@ -175,13 +275,18 @@ class [[nodiscard]] Process final {
   // SIGWINCH.
   absl::Status ResizeTerminal(TerminalSize size) const;
 
-  // What the start consisted of, in order.
+  // What the start consisted of, in order. Empty until it was started.
   const std::vector<StepLatency>& latencies() const;
+
+  // What was asked for but left out because the host may not grant it, as the
+  // OCI runtime specification wants it: "RLIMIT_NOFILE: ...".
+  const std::vector<std::string>& omissions() const;
 
  private:
   friend class Launcher;
   struct State;
   explicit Process(std::unique_ptr<State> state);
+  bool RanOutOfMemory() const;
   std::unique_ptr<State> state_;
 };
 

@@ -2,11 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
+#include <linux/openat2.h>
 #include <sched.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mount.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -17,21 +16,21 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "caisson/cgroup.h"
 #include "caisson/namespace.h"
-#include "caisson/net_endpoint.h"
 #include "caisson/root_fs.h"
-#include "caisson/security.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/attach.h"
+#include "lib/launcher/attribute_steps.h"
+#include "lib/launcher/init_filter.h"
 #include "lib/launcher/program.h"
 #include "lib/launcher/security_steps.h"
-#include "lib/launcher/sysctl_steps.h"
+#include "lib/launcher/spec_check.h"
 #include "lib/launcher/unprivileged.h"
 #include "lib/launcher/user.h"
-#include "lib/plan/send_fds.h"
 #include "lib/rootfs/mount_context.h"
 #include "lib/sys/open.h"
+#include "lib/sys/pidfd.h"
 
 namespace caisson::launcher {
 namespace {
@@ -44,52 +43,11 @@ constexpr char kDefaultPath[] =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 constexpr size_t kMaxPasswd = 1 << 20;
 
-// ---- Validation ------------------------------------------------------------
+// ---- What the root says ----------------------------------------------------
 
-absl::Status CheckString(absl::string_view field, absl::string_view value) {
-  if (value.find('\0') == absl::string_view::npos) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("ProcessSpec.", field, " ", Quoted(value), " has a NUL"));
-}
-
-absl::Status CheckSpec(const ProcessSpec& spec) {
-  if (spec.argv.empty() || spec.argv[0].empty()) {
-    return absl::InvalidArgumentError(
-        "ProcessSpec.argv is empty: there is no program to run");
-  }
-  if (spec.root == nullptr) {
-    return absl::InvalidArgumentError(
-        "ProcessSpec.root is null: a process needs a RootFs");
-  }
-  for (const std::string& arg : spec.argv) {
-    RETURN_IF_ERROR(CheckString("argv", arg));
-  }
-  for (const std::string& variable : spec.env) {
-    RETURN_IF_ERROR(CheckString("env", variable));
-    const size_t equals = variable.find('=');
-    if (equals == 0 || equals == std::string::npos) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "ProcessSpec.env ", Quoted(variable), " is not NAME=value"));
-    }
-  }
-  RETURN_IF_ERROR(CheckString("cwd", spec.cwd));
-  if (!absl::StartsWith(spec.cwd, "/")) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "ProcessSpec.cwd ", Quoted(spec.cwd), " is not an absolute path"));
-  }
-  if (spec.terminal.has_value()) {
-    for (const Stdio& stream : {spec.in, spec.out, spec.err}) {
-      if (stream.kind() == Stdio::Kind::kNull) continue;
-      return absl::InvalidArgumentError(
-          "ProcessSpec.terminal takes the place of in, out and err: leave them "
-          "as they are");
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::string> ReadInside(const RootFs& root, const char* path) {
-  auto file = root.Open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+absl::StatusOr<std::string> ReadInside(const OpenInside& open,
+                                       const char* path) {
+  auto file = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (file.ok()) return sys::ReadAll(file->borrow(), kMaxPasswd, path);
   const auto detail = GetErrorDetail(file.status());
   if (detail && (detail->error == ENOENT || detail->error == ENOTDIR)) {
@@ -98,12 +56,12 @@ absl::StatusOr<std::string> ReadInside(const RootFs& root, const char* path) {
   return file.status();
 }
 
-absl::StatusOr<User> FindUser(const ProcessSpec& spec) {
-  ASSIGN_OR_RETURN(const std::string passwd,
-                   ReadInside(*spec.root, "/etc/passwd"));
-  ASSIGN_OR_RETURN(const std::string group,
-                   ReadInside(*spec.root, "/etc/group"));
-  return ResolveUser(spec.user, passwd, group);
+absl::StatusOr<User> FindUser(const ProcessSpec& spec, const OpenInside& open) {
+  ASSIGN_OR_RETURN(const std::string passwd, ReadInside(open, "/etc/passwd"));
+  ASSIGN_OR_RETURN(const std::string group, ReadInside(open, "/etc/group"));
+  ASSIGN_OR_RETURN(User user, ResolveUser(spec.user, passwd, group));
+  RETURN_IF_ERROR(AddGroups(spec.additional_groups, group, user));
+  return user;
 }
 
 bool Has(const std::vector<std::string>& env, absl::string_view name) {
@@ -122,240 +80,33 @@ std::vector<std::string> Environment(const ProcessSpec& spec,
   return env;
 }
 
-// ---- Steps, in the order in which they run ---------------------------------
-
-// The control group's descriptors, in the plan.
-struct GroupSlots {
-  Slot v2_directory;
-  std::vector<Slot> join_files;
-};
-
-absl::StatusOr<GroupSlots> SendGroup(PlanBuilder& plan, const Cgroup* cgroup) {
-  GroupSlots slots;
-  if (cgroup == nullptr) return slots;
-  ASSIGN_OR_RETURN(CgroupEntry entry, cgroup->OpenEntry());
-  if (!entry.v2_directory.valid() && entry.join_files.empty()) {
-    return absl::FailedPreconditionError(
-        "ProcessSpec.cgroup was destroyed: the process would run without "
-        "limits");
+// The root of a process, as that process may have changed it.
+absl::StatusOr<OpenInside> RootOf(BorrowedFd pidfd) {
+  const pid_t pid = sys::PidOf(pidfd);
+  if (pid <= 0) {
+    return absl::NotFoundError("Exec: the container's process has ended");
   }
-  if (entry.v2_directory.valid()) {
-    slots.v2_directory = plan.Send(std::move(entry.v2_directory));
+  ASSIGN_OR_RETURN(
+      UniqueFd root,
+      sys::Open(absl::StrCat("/proc/", pid, "/root"), O_PATH | O_DIRECTORY));
+  if (sys::PidOf(pidfd) != pid) {
+    return absl::NotFoundError("Exec: the container's process has ended");
   }
-  for (UniqueFd& file : entry.join_files) {
-    slots.join_files.push_back(plan.Send(std::move(file)));
-  }
-  return slots;
+  auto shared = std::make_shared<UniqueFd>(std::move(root));
+  return OpenInside([shared](const std::string& path, int flags) {
+    return sys::OpenRegularInRoot(shared->borrow(), path, flags);
+  });
 }
 
-// Clones the process that the plan is about: at once, or from a process that
-// has joined the user namespace and stays out of the control group.
-void AddClone(PlanBuilder& plan, uint64_t flags, BorrowedFd user,
-              Slot v2_directory) {
-  if (!user.valid()) {
-    plan.set_clone_flags(flags);
-    plan.set_cgroup(v2_directory);
-    return;
-  }
-  plan.Step("user namespace");
-  plan.Call(SYS_setns, {plan.Send(user), CLONE_NEWUSER},
-            "setns(user namespace)")
-      .Hint("the launcher needs CAP_SYS_ADMIN in it");
-  plan.Fork(flags, v2_directory, "clone3()");
-}
+// ---- Steps -----------------------------------------------------------------
 
-void AddCgroup(PlanBuilder& plan, const GroupSlots& group,
-               NamespaceSource source) {
-  plan.Step("cgroup");
-  const Data zero = plan.String("0");
-  for (const Slot file : group.join_files) {
-    plan.Call(SYS_write, {file, zero, 1}, "write(cgroup, \"0\")")
-        .Hint("the control group was removed, or its cpuset is empty");
-  }
-  if (source == NamespaceSource::kNew) {
-    // After the move: the namespace's root is the group of this moment.
-    plan.Call(SYS_unshare, {CLONE_NEWCGROUP}, "unshare(CLONE_NEWCGROUP)");
-  }
-}
-
-void AddLoopback(PlanBuilder& plan) {
-  const Slot socket = plan.NewSlot();
-  plan.Call(SYS_socket, {AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0},
-            "socket(AF_INET)")
-      .Into(socket);
-  ifreq request = {};
-  strncpy(request.ifr_name, "lo", sizeof(request.ifr_name) - 1);
-  request.ifr_flags = IFF_UP | IFF_RUNNING;
-  plan.Call(SYS_ioctl, {socket, SIOCSIFFLAGS, plan.Object(request)},
-            "ioctl(\"lo\", SIOCSIFFLAGS, IFF_UP)");
-}
-
-absl::StatusOr<uint64_t> CloneFlags(const Namespace& namespaces,
-                                    const NetEndpoint* network) {
-  const uint64_t flags = namespaces.clone_flags();
-  if (network == nullptr) return flags;
-  if ((flags & CLONE_NEWNET) == 0) {
-    return absl::InvalidArgumentError(
-        "ProcessSpec.network brings a network namespace, but "
-        "NamespaceOptions.net is the host's");
-  }
-  return flags & ~static_cast<uint64_t>(CLONE_NEWNET);
-}
-
-void AddNamespaces(PlanBuilder& plan, const NamespaceOptions& options,
-                   uint64_t clone_flags, const NetEndpoint* network) {
-  plan.Step("namespaces");
-  if (options.user.valid()) {
-    // From here on as the root of the user namespace: files that are made
-    // below belong to it.
-    plan.Call(SYS_setgroups, {0, 0}, "setgroups([])");
-    plan.Call(SYS_setresgid, {0, 0, 0}, "setresgid(0)")
-        .Hint("group 0 is not mapped in the user namespace");
-    plan.Call(SYS_setresuid, {0, 0, 0}, "setresuid(0)")
-        .Hint("user 0 is not mapped in the user namespace");
-  }
-  if (network != nullptr) {
-    plan.Call(SYS_setns, {plan.Send(network->netns()), CLONE_NEWNET},
-              "setns(network namespace)")
-        .Hint(
-            "with a user namespace, make the network namespace with "
-            "Launcher::NewNetNamespace(user namespace)");
-  } else if ((clone_flags & CLONE_NEWNET) != 0) {
-    AddLoopback(plan);
-  }
-  if (!options.hostname.empty()) {
-    plan.Call(SYS_sethostname,
-              {plan.String(options.hostname), options.hostname.size()},
-              "sethostname()");
-  }
-}
-
-absl::Status CheckInherited(BorrowedFd fd, int number) {
-  const std::string what =
-      absl::StrCat("stream ", number, " of ProcessSpec: descriptor ", fd.get());
-  const int flags = ::fcntl(fd.get(), F_GETFL);
-  struct stat stat;
-  if (flags < 0 || ::fstat(fd.get(), &stat) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(what, " is not open"));
-  }
-  if ((flags & O_PATH) != 0 || S_ISDIR(stat.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        what, " is a directory or O_PATH: it would be a way out of the root"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status AddStream(PlanBuilder& plan, const Stdio& stream, int number,
-                       const RootFsSlots& root, const User& user,
-                       UniqueFd& host_end) {
-  Slot slot;
-  switch (stream.kind()) {
-    case Stdio::Kind::kNull:
-      // The container's own: root inside may chmod what its streams refer to.
-      slot = plan.NewSlot();
-      plan.Call(SYS_openat,
-                {root.dev, plan.String("null"),
-                 O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0},
-                "open(\"/dev/null\")")
-          .Into(slot);
-      break;
-    case Stdio::Kind::kInherit:
-      RETURN_IF_ERROR(CheckInherited(stream.fd(), number));
-      slot = plan.Send(stream.fd());
-      break;
-    case Stdio::Kind::kPipe: {
-      int fds[2];
-      if (::pipe2(fds, O_CLOEXEC) != 0) {
-        return ErrnoError(errno, "pipe2()", {.step = "stdio"});
-      }
-      UniqueFd ends[2] = {UniqueFd(fds[0]), UniqueFd(fds[1])};
-      const int child = number == STDIN_FILENO ? 0 : 1;
-      slot = plan.Send(std::move(ends[child]));
-      host_end = std::move(ends[1 - child]);
-      // So that the user can open it again by /dev/stdout.
-      plan.Call(SYS_fchown, {slot, user.uid, user.gid}, "fchown(pipe)")
-          .Hint("ProcessSpec.user is not mapped in the user namespace");
-      break;
-    }
-  }
-  plan.Call(SYS_dup3, {slot, number, 0}, absl::StrCat("dup3(", number, ")"));
-  return absl::OkStatus();
-}
-
-// The terminal lives in the container's own devpts, so that ttyname(3) works
-// there and no name of the host's is needed. TIOCGPTPEER opens the other side
-// without looking up a path that something in the container could replace.
-absl::Status AddTerminal(PlanBuilder& plan, TerminalSize size,
-                         const RootFsSlots& root, uid_t uid,
-                         UniqueFd& host_socket) {
-  plan.Step("terminal");
-  if (!root.devpts.valid()) {
-    return absl::InvalidArgumentError(
-        "ProcessSpec.terminal needs the root's own /dev/pts, but a mount of "
-        "RootFsOptions takes its place");
-  }
+absl::Status MakeAwaitSocket(Composition& out, Slot& socket) {
   int fds[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
-    return ErrnoError(errno, "socketpair()", {.step = "terminal"});
+    return ErrnoError(errno, "socketpair()", {.step = "launcher"});
   }
-  host_socket.reset(fds[0]);
-  const Slot socket = plan.Send(UniqueFd(fds[1]));
-  const Slot master = plan.NewSlot();
-  const Slot peer = plan.NewSlot();
-  plan.Call(
-          SYS_openat,
-          {root.devpts, plan.String("ptmx"), O_RDWR | O_NOCTTY | O_CLOEXEC, 0},
-          "open(\"/dev/pts/ptmx\")")
-      .Into(master);
-  plan.Call(SYS_ioctl, {master, TIOCSPTLCK, plan.Object<int64_t>(0)},
-            "ioctl(TIOCSPTLCK)");
-  plan.Call(SYS_ioctl, {master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC},
-            "ioctl(TIOCGPTPEER)")
-      .Into(peer);
-  const winsize window = {.ws_row = size.rows, .ws_col = size.columns};
-  plan.Call(SYS_ioctl, {master, TIOCSWINSZ, plan.Object(window)},
-            "ioctl(TIOCSWINSZ)");
-  plan.Call(SYS_fchown, {peer, uid, -1}, "fchown(terminal)")
-      .Hint("ProcessSpec.user is not mapped in the user namespace");
-  plan::AppendSendFds(plan, socket, {master});
-
-  const Slot console = plan.NewSlot();
-  plan.Call(SYS_openat,
-            {root.dev, plan.String("console"),
-             O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600},
-            "open(\"/dev/console\", O_CREAT)")
-      .Into(console);
-  const Slot mount = plan.NewSlot();
-  plan.Call(SYS_open_tree,
-            {peer, plan.String(""),
-             AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC},
-            "open_tree(terminal)")
-      .Into(mount);
-  plan.Call(SYS_move_mount,
-            {mount, plan.String(""), console, plan.String(""),
-             MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH},
-            "move_mount(terminal, \"/dev/console\")");
-
-  plan.Call(SYS_setsid, {}, "setsid()");
-  plan.Call(SYS_ioctl, {peer, TIOCSCTTY, 0}, "ioctl(TIOCSCTTY)");
-  for (int i = 0; i < 3; ++i) {
-    plan.Call(SYS_dup3, {peer, i, 0}, absl::StrCat("dup3(terminal, ", i, ")"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status AddStreams(const ProcessSpec& spec, const RootFsSlots& root,
-                        const User& user, Composition& out) {
-  if (spec.terminal.has_value()) {
-    return AddTerminal(out.plan, *spec.terminal, root, user.uid,
-                       out.terminal_socket);
-  }
-  out.plan.Step("stdio");
-  RETURN_IF_ERROR(AddStream(out.plan, spec.in, 0, root, user, out.in));
-  RETURN_IF_ERROR(AddStream(out.plan, spec.out, 1, root, user, out.out));
-  RETURN_IF_ERROR(AddStream(out.plan, spec.err, 2, root, user, out.err));
-  // A session of its own: no terminal of the host can be stolen or pushed into.
-  out.plan.Call(SYS_setsid, {}, "setsid()");
+  out.await_socket.reset(fds[0]);
+  socket = out.plan.Send(UniqueFd(fds[1]));
   return absl::OkStatus();
 }
 
@@ -375,18 +126,58 @@ void AddWorkingDirectory(PlanBuilder& plan, const std::string& cwd) {
   plan.Call(SYS_fchdir, {directory}, call).Path(cwd);
 }
 
-void AddExec(const ProcessSpec& spec, const std::vector<std::string>& env,
-             Composition& out) {
+absl::StatusOr<Slot> AddSetAsideExecutable(PlanBuilder& plan, BorrowedFd fd) {
+  Slot slot;
+  if (!fd.valid()) return slot;
+  struct stat stat;
+  if (::fstat(fd.get(), &stat) != 0 || !S_ISREG(stat.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ProcessSpec.executable_fd: descriptor ", fd.get(),
+                     " is no open regular file"));
+  }
+  slot = plan.NewSlot();
+  plan.Call(SYS_fcntl, {plan.Send(fd), F_DUPFD_CLOEXEC, plan::kFirstSetAside},
+            "fcntl(F_DUPFD_CLOEXEC)")
+      .Into(slot);
+  return slot;
+}
+
+absl::Status AddExec(const ProcessSpec& spec,
+                     const std::vector<std::string>& env, Slot executable,
+                     Composition& out) {
   PlanBuilder& plan = out.plan;
   const Data argv = plan.StringArray(spec.argv);
   const Data envp = plan.StringArray(env);
-  out.candidates = Candidates(spec.argv[0], env);
+  if (executable.valid()) {
+    plan.Exec(SYS_execveat,
+              {executable, plan.String(""), argv, envp, AT_EMPTY_PATH},
+              "execveat(ProcessSpec.executable_fd)", /*try_next=*/false)
+        .Hint("ENOENT: a script, whose interpreter could not open it again");
+    return absl::OkStatus();
+  }
+  const std::string& program =
+      spec.executable.empty() ? spec.argv[0] : spec.executable;
+  out.candidates = Candidates(program, env);
+  if (out.candidates.empty()) {
+    return absl::InvalidArgumentError(
+        "ProcessSpec.env: PATH has no directory to look for the program in");
+  }
   for (size_t i = 0; i < out.candidates.size(); ++i) {
     const std::string& path = out.candidates[i];
     plan.Exec(SYS_execve, {plan.String(path), argv, envp},
               absl::StrCat("execve(", Quoted(path), ")"),
               /*try_next=*/i + 1 < out.candidates.size())
         .Path(path);
+  }
+  return absl::OkStatus();
+}
+
+// From the moment at which nothing needs a right of the launcher any more.
+void AddOrphanRule(PlanBuilder& plan, const ProcessSpec& spec) {
+  plan.DieWithLauncher();
+  if (spec.parent_death_signal != SIGKILL) {
+    plan.Call(SYS_prctl, {PR_SET_PDEATHSIG, spec.parent_death_signal, 0, 0, 0},
+              "prctl(PR_SET_PDEATHSIG)");
   }
 }
 
@@ -400,19 +191,47 @@ std::vector<V1Group> V1Groups(const Cgroup* cgroup) {
   return groups;
 }
 
+MountContext ContextOf(const ProcessSpec& spec, const NamespaceOptions& options,
+                       const LauncherView& launcher, bool own_cgroup2) {
+  return {
+      .isolated_launcher = launcher.isolated,
+      // What is shared does not belong to the user namespace of the child.
+      .user_namespace =
+          options.user.valid() || launcher.identity.own_user_namespace,
+      .new_pid_namespace = options.pid.is_new(),
+      .new_net_namespace = options.net.is_new(),
+      .new_ipc_namespace = options.ipc.is_new(),
+      .new_cgroup_namespace = options.cgroup.is_new(),
+      .own_cgroup2 = own_cgroup2 && options.cgroup.is_new(),
+      .v1_groups = V1Groups(spec.cgroup),
+      .terminal = spec.terminal.has_value(),
+  };
+}
+
+absl::Status CheckComposition(const ProcessSpec& spec,
+                              const NamespaceOptions& options) {
+  if (options.mount.is_joined() && spec.root != nullptr) {
+    return absl::InvalidArgumentError(
+        "ProcessSpec.root and a joined NamespaceOptions.mount exclude each "
+        "other: the process lives in the root of the one that it joins");
+  }
+  if (!options.mount.is_joined() && spec.root == nullptr) {
+    return absl::InvalidArgumentError(
+        "ProcessSpec.root is null: a process needs a RootFs");
+  }
+  if (spec.init && !options.pid.is_new()) {
+    return absl::InvalidArgumentError(
+        "ProcessSpec.init needs a new pid namespace: it is its PID 1");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
-                                    const SecurityPolicy& default_policy,
-                                    bool isolated,
-                                    const LauncherIdentity& identity) {
+                                    const SecurityPolicy& policy,
+                                    const LauncherView& launcher, Until until) {
   RETURN_IF_ERROR(CheckSpec(spec));
-  ASSIGN_OR_RETURN(const User user, FindUser(spec));
-  const std::vector<std::string> env = Environment(spec, user);
-  if (Candidates(spec.argv[0], env).empty()) {
-    return absl::InvalidArgumentError(
-        "ProcessSpec.env: PATH has no directory to look for argv[0] in");
-  }
   std::optional<Namespace> default_namespaces;
   const Namespace* namespaces = spec.namespaces;
   if (namespaces == nullptr) {
@@ -420,46 +239,166 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
     namespaces = &*default_namespaces;
   }
   const NamespaceOptions& options = namespaces->options();
-  const SecurityPolicy& policy =
-      spec.security != nullptr ? *spec.security : default_policy;
-
-  // In another user namespace, that one's map counts.
-  if (!options.user.valid()) {
-    RETURN_IF_ERROR(CheckUser(spec.user, user, identity));
-  }
+  RETURN_IF_ERROR(CheckComposition(spec, options));
 
   Composition out;
-  ASSIGN_OR_RETURN(const uint64_t clone_flags,
-                   CloneFlags(*namespaces, spec.network));
-  ASSIGN_OR_RETURN(const GroupSlots group, SendGroup(out.plan, spec.cgroup));
-  const bool own_cgroup2 = group.v2_directory.valid();
-  AddClone(out.plan, clone_flags, options.user.borrow(), group.v2_directory);
-  AddCgroup(out.plan, group, options.cgroup);
-  AddSessionKeyring(out.plan, policy);
-  AddNamespaces(out.plan, options, clone_flags, spec.network);
-  RETURN_IF_ERROR(AddSysctls(out.plan, options));
-  AddLabels(out.plan, policy);
-  const MountContext context = {
-      .isolated_launcher = isolated,
-      // What is shared does not belong to the user namespace of the child.
-      .user_namespace = options.user.valid() || identity.own_user_namespace,
-      .new_net_namespace = options.net == NamespaceSource::kNew,
-      .new_ipc_namespace = options.ipc == NamespaceSource::kNew,
-      .new_cgroup_namespace = options.cgroup == NamespaceSource::kNew,
-      .own_cgroup2 = own_cgroup2 && options.cgroup == NamespaceSource::kNew,
-      .v1_groups = V1Groups(spec.cgroup),
-      .terminal = spec.terminal.has_value(),
-  };
-  out.plan.Step("mounts");
-  ASSIGN_OR_RETURN(const RootFsSlots root, spec.root->AddTo(out.plan, context));
-  RETURN_IF_ERROR(AddStreams(spec, root, user, out));
-  out.plan.Step("security");
-  AddCredentials(out.plan, policy, user, identity.setgroups);
-  AddWorkingDirectory(out.plan, spec.cwd);
-  out.plan.DieWithLauncher();
-  RETURN_IF_ERROR(AddFilter(out.plan, policy, user, out.listener_socket));
-  out.plan.Step("exec");
-  AddExec(spec, env, out);
+  if (spec.root != nullptr) {
+    out.open_inside = [root = spec.root](const std::string& path, int flags) {
+      return root->Open(path, flags);
+    };
+  } else {
+    // A joined mount namespace has no process to look through.
+    out.open_inside = [](const std::string& path, int) {
+      return ErrnoError(ENOENT, absl::StrCat("open(", Quoted(path), ")"), {});
+    };
+  }
+  ASSIGN_OR_RETURN(const User user, FindUser(spec, out.open_inside));
+  // In another user namespace, that one's map counts.
+  if (!options.user.valid()) {
+    RETURN_IF_ERROR(CheckUser(spec.user, user, launcher.identity));
+  }
+  const std::vector<std::string> env = Environment(spec, user);
+  PlanBuilder& plan = out.plan;
+  ASSIGN_OR_RETURN(const NamespaceSteps steps,
+                   NamespaceSteps::Create(*namespaces, spec.network));
+  out.namespaces = steps.container();
+  ASSIGN_OR_RETURN(const GroupSlots group, SendGroup(plan, spec.cgroup));
+  out.early_await = !spec.hooks.prestart.empty() ||
+                    !spec.hooks.create_runtime.empty() ||
+                    !spec.hooks.create_container.empty();
+  out.late_await = until == Until::kStartCall;
+  Slot await;
+  if (out.early_await || out.late_await) {
+    RETURN_IF_ERROR(MakeAwaitSocket(out, await));
+  }
+
+  steps.AddClone(plan, group.v2_directory);
+  plan.Step("cgroup");
+  AddOomScore(plan, spec);
+  AddJoinGroup(plan, group);
+  AddSessionKeyring(plan, policy);
+  RETURN_IF_ERROR(steps.AddRest(plan));
+  AddLabels(plan, policy);
+  if (out.early_await) plan.Await(await);
+  DeviceSlots devices;
+  if (spec.root != nullptr) {
+    plan.Step("mounts");
+    ASSIGN_OR_RETURN(
+        const RootFsSlots root,
+        spec.root->AddTo(plan, ContextOf(spec, options, launcher,
+                                         group.v2_directory.valid())));
+    devices = {.dev = root.dev, .devpts = root.devpts};
+  } else {
+    devices = AddOpenDevices(plan, spec.terminal.has_value());
+  }
+  if (spec.init) {
+    plan.DieWithLauncher();
+    plan.Init(AddInitFilter(plan));
+  }
+  RETURN_IF_ERROR(AddStreams(plan, spec, devices, user, out.ends));
+  if (spec.terminal && spec.root != nullptr) AddConsole(plan, devices.dev);
+  AddSession(plan, spec);
+  plan.Step("security");
+  ASSIGN_OR_RETURN(const Slot executable,
+                   AddSetAsideExecutable(plan, spec.executable_fd));
+  ASSIGN_OR_RETURN(const std::vector<Slot> set_aside, AddSetAside(plan, spec));
+  RETURN_IF_ERROR(
+      AddAttributes(plan, spec, options.user.valid(), out.omissions));
+  AddCredentials(plan, policy, user, spec.umask, launcher.identity.setgroups);
+  AddWorkingDirectory(plan, spec.cwd);
+  AddOrphanRule(plan, spec);
+  if (out.late_await) plan.Await(await);
+  ASSIGN_OR_RETURN(const Slot listener,
+                   AddListenerSocket(plan, policy, out.listener_socket));
+  plan.CloseDescriptors(LimitsDescriptors(spec));
+  AddInherited(plan, spec, set_aside);
+  AddFilter(plan, policy, user, listener);
+  plan.Step("exec");
+  RETURN_IF_ERROR(AddExec(spec, env, executable, out));
+  return out;
+}
+
+// The order is what keeps the container out: everything that takes rights or
+// descriptors of the host happens in a process that only joined the pid
+// namespace, and so is not in it; the one that is born there has no more than
+// its program will have.
+absl::StatusOr<Composition> ComposeExec(const Container& container,
+                                        const ProcessSpec& spec,
+                                        const SecurityPolicy& policy,
+                                        const LauncherView& launcher) {
+  RETURN_IF_ERROR(CheckSpec(spec));
+  RETURN_IF_ERROR(CheckExecSpec(spec));
+  Composition out;
+  ASSIGN_OR_RETURN(out.open_inside, RootOf(container.pidfd));
+  ASSIGN_OR_RETURN(const User user, FindUser(spec, out.open_inside));
+  const bool user_namespace =
+      (container.namespaces.second & CLONE_NEWUSER) != 0;
+  if (!user_namespace) {
+    RETURN_IF_ERROR(CheckUser(spec.user, user, launcher.identity));
+  }
+  const std::vector<std::string> env = Environment(spec, user);
+  PlanBuilder& plan = out.plan;
+  GroupSlots group;
+  if (spec.cgroup != nullptr) {
+    ASSIGN_OR_RETURN(group, SendGroup(plan, spec.cgroup));
+    plan.set_cgroup(group.v2_directory);
+  } else {
+    RETURN_IF_ERROR(cgroup::CheckNotFrozen(container.group));
+    ASSIGN_OR_RETURN(std::vector<UniqueFd> files,
+                     cgroup::OpenJoinFiles(container.group));
+    for (UniqueFd& file : files) {
+      group.join_files.push_back(plan.Send(std::move(file)));
+    }
+  }
+  const Slot pidfd = plan.Send(container.pidfd);
+
+  plan.Step("cgroup");
+  AddOomScore(plan, spec);
+  AddJoinGroup(plan, group);
+  AddSessionKeyring(plan, policy);
+  AddLabels(plan, policy);
+  plan.Step("namespaces");
+  for (const uint64_t flags :
+       {container.namespaces.first, container.namespaces.second}) {
+    if (flags == 0) continue;
+    plan.Call(SYS_setns, {pidfd, flags}, "setns(pidfd of the container)")
+        .Hint("ESRCH: the container's process has ended");
+  }
+  if (user_namespace) {
+    plan.Call(SYS_setgroups, {0, 0}, "setgroups([])").Tolerate(EPERM);
+    plan.Call(SYS_setresgid, {0, 0, 0}, "setresgid(0)");
+    plan.Call(SYS_setresuid, {0, 0, 0}, "setresuid(0)");
+  }
+  const DeviceSlots devices = AddOpenDevices(plan, spec.terminal.has_value());
+  RETURN_IF_ERROR(AddStreams(plan, spec, devices, user, out.ends));
+  plan.Step("security");
+  ASSIGN_OR_RETURN(const Slot executable,
+                   AddSetAsideExecutable(plan, spec.executable_fd));
+  ASSIGN_OR_RETURN(const std::vector<Slot> set_aside, AddSetAside(plan, spec));
+  RETURN_IF_ERROR(AddAttributes(plan, spec, user_namespace, out.omissions));
+  AddCredentials(plan, policy, user, spec.umask, launcher.identity.setgroups);
+  for (const Slot slot : group.join_files) {
+    plan.Call(SYS_close, {slot}, "close(cgroup)");
+  }
+  if (group.v2_directory.valid()) {
+    plan.Call(SYS_close, {group.v2_directory}, "close(cgroup)");
+  }
+  plan.Call(SYS_close, {pidfd}, "close(pidfd)");
+  plan.Call(SYS_close, {devices.dev}, "close(\"/dev\")");
+  if (devices.devpts.valid()) {
+    plan.Call(SYS_close, {devices.devpts}, "close(\"/dev/pts\")");
+  }
+  plan.Fork(0, Slot(), "clone3()");
+  AddSession(plan, spec);
+  AddWorkingDirectory(plan, spec.cwd);
+  AddOrphanRule(plan, spec);
+  ASSIGN_OR_RETURN(const Slot listener,
+                   AddListenerSocket(plan, policy, out.listener_socket));
+  plan.CloseDescriptors(LimitsDescriptors(spec));
+  AddInherited(plan, spec, set_aside);
+  AddFilter(plan, policy, user, listener);
+  plan.Step("exec");
+  RETURN_IF_ERROR(AddExec(spec, env, executable, out));
   return out;
 }
 

@@ -8,20 +8,24 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "caisson/error.h"
+#include "caisson/namespace.h"
 #include "caisson/root_fs.h"
 #include "caisson/security.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/attach.h"
 #include "lib/launcher/compose.h"
+#include "lib/launcher/id_map.h"
+#include "lib/launcher/launcher_state.h"
 #include "lib/launcher/process_state.h"
 #include "lib/launcher/program.h"
 #include "lib/launcher/remote_mounts.h"
@@ -29,6 +33,8 @@
 #include "lib/launcher/unprivileged.h"
 #include "lib/plan/send_fds.h"
 #include "lib/sys/capability.h"
+#include "lib/sys/open.h"
+#include "lib/sys/pidfd.h"
 
 namespace caisson {
 namespace {
@@ -94,34 +100,30 @@ class NamespacePlan {
 
 }  // namespace
 
-struct Launcher::State {
-  explicit State(launcher::Session s) : session(std::move(s)) {}
-
-  // A RootFs may still hold `mounts`, and with it a way to the launcher.
-  ~State() {
-    if (mounts != nullptr) session.Close(/*wait=*/false).IgnoreError();
+absl::StatusOr<SecurityPolicy> Launcher::State::PolicyOf(
+    const ProcessSpec& spec) {
+  if (spec.security != nullptr) return *spec.security;
+  absl::MutexLock lock(&mutex);
+  if (!default_policy.has_value()) {
+    ASSIGN_OR_RETURN(default_policy, SecurityPolicy::Create({}));
   }
-
-  absl::StatusOr<const SecurityPolicy*> DefaultPolicy() {
-    absl::MutexLock lock(&mutex);
-    if (!default_policy.has_value()) {
-      ASSIGN_OR_RETURN(default_policy, SecurityPolicy::Create({}));
-    }
-    return &*default_policy;
-  }
-
-  launcher::Session session;
-  LauncherIdentity identity;
-  std::shared_ptr<const sys::MountExecutor> mounts;
-  absl::Mutex mutex;
-  // Compiled when the first process without a policy of its own starts.
-  std::optional<SecurityPolicy> default_policy ABSL_GUARDED_BY(mutex);
-};
+  return *default_policy;
+}
 
 Launcher::Launcher(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Launcher::Launcher(Launcher&&) noexcept = default;
-Launcher& Launcher::operator=(Launcher&&) noexcept = default;
-Launcher::~Launcher() = default;
+
+Launcher& Launcher::operator=(Launcher&& other) noexcept {
+  Launcher old(std::move(*this));
+  state_ = std::move(other.state_);
+  return *this;
+}
+
+Launcher::~Launcher() {
+  if (state_ != nullptr) {
+    state_->session->Close(/*wait=*/false).IgnoreError();
+  }
+}
 
 absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
   if (sys::HasCapability(CAP_SYS_ADMIN)) {
@@ -139,47 +141,69 @@ absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
   return Launcher(std::move(state));
 }
 
-absl::StatusOr<Process> Launcher::Start(const ProcessSpec& spec) {
-  const SecurityPolicy* default_policy = spec.security;
-  if (default_policy == nullptr) {
-    ASSIGN_OR_RETURN(default_policy, state_->DefaultPolicy());
-  }
-  ASSIGN_OR_RETURN(
-      launcher::Composition composition,
-      launcher::Compose(spec, *default_policy, state_->session.isolated(),
-                        state_->identity));
-  const Deadline deadline(spec.start_timeout);
-  ASSIGN_OR_RETURN(launcher::Running running,
-                   state_->session.Begin(composition.plan, deadline));
-  spec.root->MarkAttached();
-  auto started =
-      state_->session.Finish(composition.plan, std::move(running), deadline);
-  if (!started.ok()) {
-    const auto detail = GetErrorDetail(started.status());
-    if (!detail.has_value() || detail->step != kExecStep) {
-      return started.status();
+namespace {
+
+absl::Status RunCreationHooks(const Hooks& hooks, const HookState& state) {
+  RETURN_IF_ERROR(RunHooks("prestart", hooks.prestart, state));
+  RETURN_IF_ERROR(RunHooks("create_runtime", hooks.create_runtime, state));
+  return RunHooks("create_container", hooks.create_container, state);
+}
+
+}  // namespace
+
+absl::Status Launcher::State::Advance(launcher::Composition& composition,
+                                      Process::State& process,
+                                      const ProcessSpec& spec) {
+  const absl::Duration timeout = spec.start_timeout;
+  ASSIGN_OR_RETURN(process.started,
+                   session->Begin(composition.plan, Deadline(timeout)));
+  if (spec.root != nullptr) spec.root->MarkAttached();
+  if (composition.early_await) {
+    RETURN_IF_ERROR(session->ReachAwait(composition.plan, process.started,
+                                        composition.await_socket.borrow(),
+                                        Deadline(timeout)));
+    absl::Status status =
+        RunCreationHooks(process.hooks, process.HookStateOf("creating"));
+    if (status.ok()) {
+      status = ReleaseAwait(composition.await_socket.borrow());
     }
-    return launcher::ExplainExecFailure(
-        detail->error, composition.candidates,
-        [&spec](const std::string& path, int flags) {
-          return spec.root->Open(path, flags);
-        });
+    if (!status.ok()) {
+      session->Abandon(process.started);
+      return status;
+    }
   }
-  auto state = std::make_unique<Process::State>();
-  state->started = *std::move(started);
+  if (composition.late_await) {
+    return session->ReachAwait(composition.plan, process.started,
+                               composition.await_socket.borrow(),
+                               Deadline(timeout));
+  }
+  return session->Finish(composition.plan, process.started, Deadline(timeout));
+}
+
+absl::StatusOr<Process> Launcher::State::Complete(
+    std::unique_ptr<Process::State> state, launcher::Composition composition,
+    const ProcessSpec& spec) {
+  state->omissions = std::move(composition.omissions);
+  ReportOomScore(spec, *state);
   {
     absl::MutexLock lock(&state->mutex);
-    state->in = std::move(composition.in);
-    state->out = std::move(composition.out);
-    state->err = std::move(composition.err);
+    state->in = std::move(composition.ends.in);
+    state->out = std::move(composition.ends.out);
+    state->err = std::move(composition.ends.err);
   }
   Process process(std::move(state));
-  if (composition.terminal_socket.valid()) {
-    ASSIGN_OR_RETURN(std::vector<UniqueFd> master,
-                     plan::ReceiveFds(composition.terminal_socket.borrow(), 1));
+  if (composition.ends.terminal_socket.valid()) {
+    ASSIGN_OR_RETURN(
+        std::vector<UniqueFd> master,
+        plan::ReceiveFds(composition.ends.terminal_socket.borrow(), 1));
     process.state_->terminal = std::move(master[0]);
+    composition.ends.terminal_socket.reset();
   }
-  if (composition.listener_socket.valid()) {
+  if (composition.late_await) {
+    absl::MutexLock lock(&process.state_->mutex);
+    process.state_->pending = {std::move(composition), spec.start_timeout};
+  }
+  if (composition.listener_socket.valid() && !composition.late_await) {
     ASSIGN_OR_RETURN(std::vector<UniqueFd> listener,
                      plan::ReceiveFds(composition.listener_socket.borrow(), 1));
     absl::MutexLock lock(&process.state_->mutex);
@@ -188,18 +212,125 @@ absl::StatusOr<Process> Launcher::Start(const ProcessSpec& spec) {
   return process;
 }
 
+absl::StatusOr<Process> Launcher::State::Run(
+    std::unique_ptr<Process::State> state, launcher::Composition composition,
+    const ProcessSpec& spec) {
+  state->hooks = spec.hooks;
+  const absl::Status status = Advance(composition, *state, spec);
+  if (!status.ok()) return ExplainFailure(status, composition);
+  return Complete(std::move(state), std::move(composition), spec);
+}
+
+absl::StatusOr<Process> Launcher::State::Begin(const ProcessSpec& spec,
+                                               launcher::Until until) {
+  ASSIGN_OR_RETURN(const SecurityPolicy policy, PolicyOf(spec));
+  ASSIGN_OR_RETURN(launcher::Composition composition,
+                   launcher::Compose(spec, policy, view(), until));
+  auto state = std::make_unique<Process::State>(session, policy);
+  state->namespaces = composition.namespaces;
+  state->own_pid_namespace =
+      spec.namespaces == nullptr || spec.namespaces->options().pid.is_new();
+  if (spec.cgroup != nullptr) {
+    state->group = spec.cgroup->paths();
+    state->oom_kills_before = spec.cgroup->OomKills().value_or(0);
+  }
+  return Run(std::move(state), std::move(composition), spec);
+}
+
+absl::StatusOr<Process> Launcher::State::Exec(const Process::State& container,
+                                              const ProcessSpec& spec) {
+  if (container.session != session) {
+    return absl::InvalidArgumentError(
+        "Exec: the container belongs to another Launcher, whose pid namespace "
+        "this one cannot enter");
+  }
+  const SecurityPolicy policy =
+      spec.security != nullptr ? *spec.security : container.policy;
+  ASSIGN_OR_RETURN(
+      launcher::Composition composition,
+      launcher::ComposeExec({.pidfd = container.started.pidfd.borrow(),
+                             .namespaces = container.namespaces,
+                             .group = container.group},
+                            spec, policy, view()));
+  auto state = std::make_unique<Process::State>(session, policy);
+  state->namespaces = container.namespaces;
+  state->group =
+      spec.cgroup != nullptr ? spec.cgroup->paths() : container.group;
+  state->oom_kills_before = cgroup::OomKills(state->group).value_or(0);
+  return Run(std::move(state), std::move(composition), spec);
+}
+
+absl::StatusOr<Process> Launcher::CreateProcess(const ProcessSpec& spec) {
+  return state_->Begin(spec, launcher::Until::kStartCall);
+}
+
+absl::StatusOr<Process> Launcher::Start(const ProcessSpec& spec) {
+  if (spec.hooks.start_container.empty() && spec.hooks.poststart.empty()) {
+    return state_->Begin(spec, launcher::Until::kProgram);
+  }
+  ASSIGN_OR_RETURN(Process process, CreateProcess(spec));
+  RETURN_IF_ERROR(process.Start());
+  return process;
+}
+
+absl::StatusOr<Process> Launcher::Exec(const Process& container,
+                                       const ProcessSpec& spec) {
+  return state_->Exec(*container.state_, spec);
+}
+
+// The one write whose refusal does not fail a start.
+void Launcher::State::ReportOomScore(const ProcessSpec& spec,
+                                     Process::State& state) {
+  if (!spec.oom_score_adj) return;
+  const pid_t pid = sys::PidOf(state.started.pidfd.borrow());
+  const auto text = sys::ReadFileAt(
+      BorrowedFd(AT_FDCWD), absl::StrCat("/proc/", pid, "/oom_score_adj"),
+      /*resolve=*/0, /*limit=*/64);
+  int actual = 0;
+  if (!text.ok() || !absl::SimpleAtoi(*text, &actual) ||
+      actual == *spec.oom_score_adj) {
+    return;
+  }
+  state.omissions.push_back(absl::StrCat(
+      "oom_score_adj: ", *spec.oom_score_adj,
+      " is below what the host may give, which needs CAP_SYS_RESOURCE; it is ",
+      actual));
+}
+
+absl::Status ExplainFailure(const absl::Status& status,
+                            const launcher::Composition& composition) {
+  const auto detail = GetErrorDetail(status);
+  if (status.ok() || !detail.has_value() || detail->step != kExecStep ||
+      composition.candidates.empty()) {
+    return status;
+  }
+  return launcher::ExplainExecFailure(detail->error, composition.candidates,
+                                      composition.open_inside);
+}
+
 absl::StatusOr<UniqueFd> Launcher::NewUserNamespace(IdRange ids) {
-  if (ids.count == 0) {
-    return absl::InvalidArgumentError("IdRange.count is 0: nothing is mapped");
+  return NewUserNamespace(IdMap{.users = {ids}, .groups = {ids}});
+}
+
+absl::StatusOr<UniqueFd> Launcher::NewUserNamespace(const IdMap& ids) {
+  RETURN_IF_ERROR(launcher::CheckIdMap("IdMap.users", ids.users));
+  RETURN_IF_ERROR(launcher::CheckIdMap("IdMap.groups", ids.groups));
+  std::string users;
+  for (const IdRange& range : ids.users) {
+    RETURN_IF_ERROR(launcher::CheckMapped(range, state_->identity));
+    users += launcher::MapBelow(range, state_->identity.users);
+  }
+  std::string groups;
+  for (const IdRange& range : ids.groups) {
+    RETURN_IF_ERROR(launcher::CheckMapped(range, state_->identity));
+    groups += launcher::MapBelow(range, state_->identity.groups);
   }
   ASSIGN_OR_RETURN(NamespacePlan maker, NamespacePlan::Create());
-  RETURN_IF_ERROR(launcher::CheckMapped(ids, state_->identity));
   maker.plan().set_clone_flags(CLONE_NEWUSER);
-  maker.plan().set_id_maps(launcher::MapBelow(ids, state_->identity.users),
-                           launcher::MapBelow(ids, state_->identity.groups),
-                           /*deny_setgroups=*/false);
+  maker.plan().set_id_maps(std::move(users), std::move(groups),
+                           ids.deny_setgroups);
   maker.Open("user");
-  ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, maker.Run(state_->session));
+  ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, maker.Run(*state_->session));
   return std::move(fds[0]);
 }
 
@@ -215,7 +346,7 @@ absl::StatusOr<NetNamespace> Launcher::NewNetNamespace(
   plan.Call(SYS_unshare, {CLONE_NEWNET}, "unshare(CLONE_NEWNET)");
   maker.Open("net");
   maker.OpenRouteSocket();
-  ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, maker.Run(state_->session));
+  ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, maker.Run(*state_->session));
   return NetNamespace{.ns = std::move(fds[0]), .rtnetlink = std::move(fds[1])};
 }
 
@@ -225,10 +356,10 @@ std::shared_ptr<const sys::MountExecutor> Launcher::mounts() const {
   return state_->mounts;
 }
 
-BorrowedFd Launcher::pidfd() const { return state_->session.pidfd(); }
+BorrowedFd Launcher::pidfd() const { return state_->session->pidfd(); }
 
 absl::Status Launcher::Shutdown() {
-  return state_->session.Close(/*wait=*/true);
+  return state_->session->Close(/*wait=*/true);
 }
 
 int ExecFailure(const absl::Status& status) {

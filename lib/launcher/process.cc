@@ -1,49 +1,46 @@
 #include "caisson/process.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <algorithm>
-#include <limits>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/types/span.h"
+#include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/attach.h"
 #include "lib/launcher/process_state.h"
 #include "lib/launcher/protocol.h"
+#include "lib/launcher/security_steps.h"
 #include "lib/launcher/session.h"
+#include "lib/plan/send_fds.h"
 #include "lib/sys/pidfd.h"
 
 namespace caisson {
 namespace {
 
-// Milliseconds for poll(2), rounded up so that it never spins before the
-// deadline.
-int PollTimeout(absl::Time deadline) {
-  if (deadline == absl::InfiniteFuture()) return -1;
-  const absl::Duration left =
-      std::max(deadline - absl::Now(), absl::ZeroDuration());
-  const int64_t ms =
-      absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
-  return static_cast<int>(
-      std::min<int64_t>(ms, std::numeric_limits<int>::max()));
-}
-
 // Waits until `fd` is readable; false at the deadline.
-absl::StatusOr<bool> WaitReadable(BorrowedFd fd, absl::Time deadline) {
+absl::StatusOr<bool> WaitReadable(BorrowedFd fd, const Deadline& deadline) {
   for (;;) {
     pollfd poll = {.fd = fd.get(), .events = POLLIN, .revents = 0};
-    const int ready = ::poll(&poll, 1, PollTimeout(deadline));
+    const int ready = deadline.Poll(absl::MakeSpan(&poll, 1));
     if (ready > 0) return true;
-    if (ready == 0 && absl::Now() >= deadline) return false;
+    if (ready == 0 && deadline.expired()) return false;
     if (ready < 0 && errno != EINTR) {
-      return ErrnoError(errno, "poll(process)", {.step = "wait"});
+      return ErrnoError(errno, "ppoll(process)", {.step = "wait"});
     }
   }
 }
@@ -57,8 +54,11 @@ ExitStatus FromWaitStatus(int status) {
   return exit;
 }
 
-ExitStatus FromMessage(const launcher::Message& message) {
-  ExitStatus exit = FromWaitStatus(message.wait_status);
+ExitStatus FromMessage(const launcher::Message& message, BorrowedFd init_plan) {
+  // What an init makes of its child's end loses the signal.
+  const std::optional<int> of_child =
+      init_plan.valid() ? launcher::InitStatus(init_plan) : std::nullopt;
+  ExitStatus exit = FromWaitStatus(of_child.value_or(message.wait_status));
   exit.user_cpu = absl::Microseconds(static_cast<int64_t>(message.user_us));
   exit.system_cpu = absl::Microseconds(static_cast<int64_t>(message.system_us));
   exit.max_rss_bytes = static_cast<int64_t>(message.max_rss_kib) * 1024;
@@ -87,7 +87,8 @@ std::string ExitStatus::ToString() const {
   const char* name = ::sigabbrev_np(signal);
   return absl::StrCat("killed by signal ", signal,
                       name != nullptr ? absl::StrCat(" (SIG", name, ")") : "",
-                      core_dumped ? ", core dumped" : "");
+                      core_dumped ? ", core dumped" : "",
+                      out_of_memory ? ", out of memory" : "");
 }
 
 Process::Process(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -117,7 +118,8 @@ absl::Status Process::Signal(int signal) const {
   return sys::SendSignal(pidfd(), signal);
 }
 
-absl::StatusOr<ExitStatus> Process::Wait(absl::Time deadline) const {
+absl::StatusOr<ExitStatus> Process::Wait(absl::Time time) const {
+  const Deadline deadline = Deadline::At(time);
   // The message is read by one waiter; the end of the stream behind it keeps
   // the descriptor readable for all others.
   ASSIGN_OR_RETURN(const bool ended, WaitReadable(exit_fd(), deadline));
@@ -128,8 +130,10 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Time deadline) const {
     const auto message =
         launcher::ReceiveMessage(exit_fd(), nullptr, MSG_DONTWAIT);
     if (message.ok() && message->kind == launcher::kExited) {
-      state_->exit = FromMessage(*message);
-      return *state_->exit;
+      ExitStatus exit = FromMessage(*message, state_->started.plan.borrow());
+      exit.out_of_memory = exit.signal == SIGKILL && RanOutOfMemory();
+      state_->exit = exit;
+      return exit;
     }
     if (!absl::IsUnavailable(message.status())) return message.status();
   }
@@ -141,6 +145,102 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Time deadline) const {
     state_->exit = StatusWithoutLauncher(pidfd());
   }
   return *state_->exit;
+}
+
+bool Process::RanOutOfMemory() const {
+  const auto kills = cgroup::OomKills(state_->group);
+  return kills.ok() && *kills > state_->oom_kills_before;
+}
+
+absl::StatusOr<ExitStatus> Process::Stop(absl::Duration grace,
+                                         int signal) const {
+  // One that has ended meanwhile is what is wanted.
+  if (const absl::Status sent = Signal(signal);
+      !sent.ok() && !absl::IsNotFound(sent)) {
+    return sent;
+  }
+  auto status = Wait(absl::Now() + grace);
+  if (!absl::IsDeadlineExceeded(status.status())) return status;
+  if (const absl::Status killed = Signal(SIGKILL);
+      !killed.ok() && !absl::IsNotFound(killed)) {
+    return killed;
+  }
+  return Wait();
+}
+
+absl::Status Process::SignalAll(int signal) const {
+  if (!state_->own_pid_namespace) return Signal(signal);
+  plan::PlanBuilder plan;
+  plan.Step("signal");
+  plan.Call(SYS_setns, {plan.Send(pidfd()), CLONE_NEWPID},
+            "setns(pid namespace of the process)")
+      .Hint("ESRCH: the process has ended");
+  // What is born there can do nothing but this.
+  launcher::AddOnlyCapability(plan, CAP_KILL);
+  plan.Fork(0, plan::Slot(), "clone3()");
+  plan.Call(SYS_kill, {-1, signal}, absl::StrCat("kill(-1, ", signal, ")"))
+      .Tolerate(ESRCH);  // there is only PID 1
+  plan.Exit();
+  const absl::Status others = state_->session->Run(plan).status();
+  const absl::Status first = Signal(signal);
+  if (absl::IsNotFound(first)) return first;
+  return others.ok() ? first : others;
+}
+
+absl::Status Process::Start() {
+  std::optional<State::Pending> pending;
+  {
+    absl::MutexLock lock(&state_->mutex);
+    pending.swap(state_->pending);
+  }
+  if (!pending.has_value()) {
+    return absl::FailedPreconditionError(
+        "Process::Start(): the process was started already");
+  }
+  launcher::Composition& composition = pending->composition;
+  absl::Status status =
+      RunHooks("start_container", state_->hooks.start_container,
+               state_->HookStateOf("created"));
+  if (status.ok()) {
+    status = ReleaseAwait(composition.await_socket.borrow());
+  }
+  if (status.ok()) {
+    status = ExplainFailure(
+        state_->session->Finish(composition.plan, state_->started,
+                                Deadline(pending->timeout)),
+        composition);
+  }
+  if (status.ok() && composition.listener_socket.valid()) {
+    auto listener = plan::ReceiveFds(composition.listener_socket.borrow(), 1);
+    absl::MutexLock lock(&state_->mutex);
+    if (listener.ok()) state_->listener = std::move((*listener)[0]);
+    status = listener.status();
+  }
+  if (status.ok()) {
+    status = RunHooks("poststart", state_->hooks.poststart,
+                      state_->HookStateOf("running"));
+  }
+  if (!status.ok()) sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
+  return status;
+}
+
+absl::Status Process::Destroy() {
+  {
+    absl::MutexLock lock(&state_->mutex);
+    if (state_->destroyed) {
+      return absl::FailedPreconditionError(
+          "Process::Destroy(): the process was destroyed already");
+    }
+    state_->destroyed = true;
+  }
+  absl::Status status = sys::SendSignal(pidfd(), SIGKILL);
+  if (absl::IsNotFound(status)) status = absl::OkStatus();
+  if (status.ok()) status = Wait().status();
+  // A status that the launcher took along is no failure of the destruction.
+  if (absl::IsUnavailable(status)) status = absl::OkStatus();
+  const absl::Status hooks = RunHooks("poststop", state_->hooks.poststop,
+                                      state_->HookStateOf("stopped"));
+  return status.ok() ? hooks : status;
 }
 
 UniqueFd Process::TakeStdin() {
@@ -179,6 +279,29 @@ absl::Status Process::ResizeTerminal(TerminalSize size) const {
 
 const std::vector<StepLatency>& Process::latencies() const {
   return state_->started.latencies;
+}
+
+const std::vector<std::string>& Process::omissions() const {
+  return state_->omissions;
+}
+
+HookState Process::State::HookStateOf(absl::string_view status) const {
+  return {.id = hooks.id,
+          .status = std::string(status),
+          .pid = sys::PidOf(started.pidfd.borrow()),
+          .pidfd = started.pidfd.borrow(),
+          .bundle = hooks.bundle,
+          .annotations = hooks.annotations};
+}
+
+absl::Status ReleaseAwait(BorrowedFd socket) {
+  while (::send(socket.get(), "", 1, MSG_NOSIGNAL) < 0) {
+    if (errno == EINTR) continue;
+    // A process that died is found dead by whoever waits for its plan.
+    if (errno == EPIPE || errno == ECONNRESET) break;
+    return ErrnoError(errno, "send(process)", {.step = "launcher"});
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace caisson

@@ -4,24 +4,60 @@
 
 #include <unistd.h>
 
+#include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "caisson/cgroup.h"
+#include "caisson/hooks.h"
 #include "caisson/process.h"
+#include "caisson/security.h"
 #include "caisson/unique_fd.h"
+#include "lib/launcher/compose.h"
+#include "lib/launcher/namespace_steps.h"
 #include "lib/launcher/session.h"
 
 namespace caisson {
 
 struct Process::State {
+  // What is left to do for a process that was created and not yet started.
+  struct Pending {
+    launcher::Composition composition;
+    absl::Duration timeout;
+  };
+
+  explicit State(std::shared_ptr<const launcher::Session> s,
+                 const SecurityPolicy& p)
+      : session(std::move(s)), policy(p) {}
+
+  HookState HookStateOf(absl::string_view status) const;
+
+  const std::shared_ptr<const launcher::Session> session;
+  const pid_t creator = ::getpid();
+
+  // Constant once the process was created, but for what ends with the plan.
   launcher::Started started;
   UniqueFd terminal;
-
-  pid_t creator = ::getpid();
+  Hooks hooks;
+  std::vector<std::string> omissions;
+  // Of a container that Exec() joins.
+  launcher::ContainerNamespaces namespaces;
+  bool own_pid_namespace = false;
+  std::vector<CgroupPath> group;
+  int64_t oom_kills_before = 0;
+  const SecurityPolicy policy;
 
   absl::Mutex mutex;
+  std::optional<Pending> pending ABSL_GUARDED_BY(mutex);
+  bool destroyed ABSL_GUARDED_BY(mutex) = false;
   UniqueFd in ABSL_GUARDED_BY(mutex);
   UniqueFd out ABSL_GUARDED_BY(mutex);
   UniqueFd err ABSL_GUARDED_BY(mutex);
@@ -29,6 +65,16 @@ struct Process::State {
   // Set once the channel was read to its end.
   std::optional<absl::StatusOr<ExitStatus>> exit ABSL_GUARDED_BY(mutex);
 };
+
+// Lets a plan that waits go on.
+absl::Status ReleaseAwait(BorrowedFd socket);
+
+// The error of a start that failed, in terms of the program.
+absl::Status ExplainFailure(const absl::Status& status,
+                            const launcher::Composition& composition);
+
+absl::Status RunHooks(absl::string_view point, const std::vector<Hook>& hooks,
+                      const HookState& state);
 
 }  // namespace caisson
 

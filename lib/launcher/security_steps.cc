@@ -27,8 +27,6 @@ using ::caisson::plan::Slot;
 using ::caisson::security::LandlockPath;
 using ::caisson::security::LandlockPortAttr;
 
-constexpr mode_t kUmask = 022;
-
 constexpr uint64_t Bit(int capability) { return uint64_t{1} << capability; }
 
 static_assert(sizeof(BpfInstruction) == sizeof(sock_filter));
@@ -64,12 +62,16 @@ void AddBoundingSet(PlanBuilder& plan, const SecurityPolicy& policy) {
 void AddIds(PlanBuilder& plan, const User& user, bool setgroups) {
   static_assert(sizeof(gid_t) == 4);
   if (setgroups) {
-    plan.Call(SYS_setgroups,
-              {user.groups.size(),
-               plan.Bytes(user.groups.data(),
-                          user.groups.size() * sizeof(gid_t))},
-              "setgroups()")
-        .Hint("a supplementary group is not mapped in the user namespace");
+    auto call = plan.Call(
+        SYS_setgroups,
+        {user.groups.size(),
+         plan.Bytes(user.groups.data(), user.groups.size() * sizeof(gid_t))},
+        "setgroups()");
+    call.Hint(
+        "a supplementary group is not mapped in the user namespace, or it "
+        "denies setgroups(2)");
+    // Where that is denied there are none, and only the own one was wanted.
+    if (user.groups.size() <= 1) call.Tolerate(EPERM);
   }
   plan.Call(SYS_setresgid, {user.gid, user.gid, user.gid},
             absl::StrCat("setresgid(", user.gid, ")"))
@@ -245,13 +247,13 @@ void AddLabels(PlanBuilder& plan, const SecurityPolicy& policy) {
 }
 
 void AddCredentials(PlanBuilder& plan, const SecurityPolicy& policy,
-                    const User& user, bool setgroups) {
+                    const User& user, mode_t umask, bool setgroups) {
   const SecurityPolicy::State& state = policy.state();
   Slot ruleset;
   if (!state.landlock.empty()) ruleset = AddRuleset(plan, state.landlock);
   AddBoundingSet(plan, policy);
   AddUserAndSets(plan, policy, user, setgroups);
-  plan.Call(SYS_umask, {kUmask}, "umask()");
+  plan.Call(SYS_umask, {umask}, "umask()");
   if (policy.no_new_privileges()) {
     plan.Call(SYS_prctl, {PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0},
               "prctl(PR_SET_NO_NEW_PRIVS)");
@@ -263,27 +265,44 @@ void AddCredentials(PlanBuilder& plan, const SecurityPolicy& policy,
   }
 }
 
-absl::Status AddFilter(PlanBuilder& plan, const SecurityPolicy& policy,
-                       const User& user, UniqueFd& host_end) {
-  if (policy.has_seccomp_listener()) {
-    int fds[2];
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
-      return ErrnoError(errno, "socketpair()", {.step = "security"});
-    }
-    host_end.reset(fds[0]);
-    const Slot socket = plan.Send(UniqueFd(fds[1]));
+absl::StatusOr<Slot> AddListenerSocket(PlanBuilder& plan,
+                                       const SecurityPolicy& policy,
+                                       UniqueFd& host_end) {
+  Slot socket;
+  if (!policy.has_seccomp_listener()) return socket;
+  int fds[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
+    return ErrnoError(errno, "socketpair()", {.step = "security"});
+  }
+  host_end.reset(fds[0]);
+  socket = plan.NewSlot();
+  plan.Call(
+          SYS_fcntl,
+          {plan.Send(UniqueFd(fds[1])), F_DUPFD_CLOEXEC, plan::kFirstSetAside},
+          "fcntl(F_DUPFD_CLOEXEC)")
+      .Into(socket);
+  return socket;
+}
+
+void AddFilter(PlanBuilder& plan, const SecurityPolicy& policy,
+               const User& user, Slot listener_socket) {
+  if (listener_socket.valid()) {
     const Slot listener = plan.NewSlot();
     AddSeccomp(plan, policy, listener);
-    plan::AppendSendFds(plan, socket, {listener});
-    plan.CloseDescriptors();
-  } else {
-    plan.CloseDescriptors();
-    if (!policy.seccomp_program().empty()) AddSeccomp(plan, policy, Slot());
+    plan::AppendSendFds(plan, listener_socket, {listener});
+  } else if (!policy.seccomp_program().empty()) {
+    AddSeccomp(plan, policy, Slot());
   }
   if (KeptForFilter(policy) != 0) {
     AddCapset(plan, policy.CapabilitiesOf(user.uid == 0), 0);
   }
-  return absl::OkStatus();
+}
+
+void AddOnlyCapability(PlanBuilder& plan, int capability) {
+  AddCapset(plan, {.effective = Bit(capability), .permitted = Bit(capability)},
+            0);
+  plan.Call(SYS_prctl, {PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0},
+            "prctl(PR_SET_NO_NEW_PRIVS)");
 }
 
 }  // namespace caisson::launcher

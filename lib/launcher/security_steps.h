@@ -2,7 +2,9 @@
 #ifndef CAISSON_LIB_LAUNCHER_SECURITY_STEPS_H_
 #define CAISSON_LIB_LAUNCHER_SECURITY_STEPS_H_
 
-#include "absl/status/status.h"
+#include <sys/types.h>
+
+#include "absl/status/statusor.h"
 #include "caisson/security.h"
 #include "caisson/unique_fd.h"
 #include "lib/launcher/user.h"
@@ -24,15 +26,23 @@ void AddLabels(plan::PlanBuilder& plan, const SecurityPolicy& policy);
 // stays until the filter is loaded, which needs it. Without `setgroups` the
 // supplementary groups stay as they are.
 void AddCredentials(plan::PlanBuilder& plan, const SecurityPolicy& policy,
-                    const User& user, bool setgroups);
+                    const User& user, mode_t umask, bool setgroups);
 
-// Closes the descriptors and loads the filter: last, so that the filter need
-// not allow what sets the process up. If it asks the host, the child sends the
-// listener to `host_end`, which takes one message (plan::ReceiveFds); the
-// filter must then allow the sending and the closing, which
-// SecurityPolicy::Create() has checked.
-absl::Status AddFilter(plan::PlanBuilder& plan, const SecurityPolicy& policy,
-                       const User& user, UniqueFd& host_end);
+// If the filter asks the host: the socket over which the child sends the
+// listener to `host_end`, which takes one message (plan::ReceiveFds), set aside
+// from CloseDescriptors(). Otherwise an invalid slot.
+absl::StatusOr<plan::Slot> AddListenerSocket(plan::PlanBuilder& plan,
+                                             const SecurityPolicy& policy,
+                                             UniqueFd& host_end);
+
+// Loads the filter: last, so that it need not allow what sets the process up.
+// With a listener it must allow the sending, which SecurityPolicy::Create() has
+// checked.
+void AddFilter(plan::PlanBuilder& plan, const SecurityPolicy& policy,
+               const User& user, plan::Slot listener_socket);
+
+// For helpers that run no program: keeps one capability and no way to others.
+void AddOnlyCapability(plan::PlanBuilder& plan, int capability);
 
 }  // namespace caisson::launcher
 

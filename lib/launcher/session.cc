@@ -451,23 +451,23 @@ absl::StatusOr<Message> Session::ReceiveAnswer(BorrowedFd channel,
   return ReceiveMessage(channel, fds, MSG_DONTWAIT);
 }
 
-void Session::Abandon(const Running& running) const {
+void Session::Abandon(const Started& started) const {
   const Request request = {
-      .version = kProtocolVersion, .kind = kAbandon, .serial = running.serial};
+      .version = kProtocolVersion, .kind = kAbandon, .serial = started.serial};
   // A launcher that is dead has taken the process along.
   while (::send(control_.get(), &request, sizeof(request), MSG_NOSIGNAL) < 0 &&
          errno == EINTR) {
   }
 }
 
-absl::StatusOr<Running> Session::Begin(const plan::PlanBuilder& plan,
+absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
                                        Deadline deadline) const {
   ASSIGN_OR_RETURN(const std::string block, plan.Serialize());
-  Running running;
-  ASSIGN_OR_RETURN(running.plan, MakeMemfd("caisson-plan", kMfdNoexecSeal,
+  Started started;
+  ASSIGN_OR_RETURN(started.plan, MakeMemfd("caisson-plan", kMfdNoexecSeal,
                                            F_SEAL_SHRINK | F_SEAL_GROW, block));
   ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
-  std::vector<int> fds = {channel.second.get(), running.plan.get()};
+  std::vector<int> fds = {channel.second.get(), started.plan.get()};
   for (const BorrowedFd fd : plan.fds()) fds.push_back(fd.get());
   RETURN_IF_ERROR(SendStart(control_.borrow(), fds));
   channel.second.reset();
@@ -476,92 +476,87 @@ absl::StatusOr<Running> Session::Begin(const plan::PlanBuilder& plan,
   ASSIGN_OR_RETURN(const Message answer,
                    ReceiveAnswer(channel.first.borrow(), &received, deadline));
   if (answer.kind == kRejected) return RejectError(answer);
-  running.serial = answer.serial;
+  started.serial = answer.serial;
   if (answer.kind != kStarted || received.size() != 2) {
-    Abandon(running);
+    Abandon(started);
     return absl::ResourceExhaustedError(
         "recvmsg(launcher): descriptors got lost; the process has reached "
         "RLIMIT_NOFILE");
   }
-  running.pidfd = std::move(received[0]);
-  running.status = std::move(received[1]);
-  running.channel = std::move(channel.first);
-  return running;
+  started.pidfd = std::move(received[0]);
+  started.status = std::move(received[1]);
+  started.channel = std::move(channel.first);
+  return started;
 }
 
-absl::Status Session::FollowFork(Running& running, Deadline deadline) const {
+absl::Status Session::FollowFork(const plan::PlanBuilder& plan,
+                                 Started& started, Deadline deadline) const {
+  if (!plan.forks() || started.forked) return absl::OkStatus();
   std::vector<UniqueFd> pidfd;
   ASSIGN_OR_RETURN(const Message message,
-                   ReceiveAnswer(running.channel.borrow(), &pidfd, deadline));
+                   ReceiveAnswer(started.channel.borrow(), &pidfd, deadline));
   if (message.kind != kForked || pidfd.size() != 1) {
     return absl::ResourceExhaustedError(
         "recvmsg(launcher): the pidfd got lost; the process or the launcher "
         "has reached RLIMIT_NOFILE");
   }
-  running.pidfd = std::move(pidfd[0]);
+  started.pidfd = std::move(pidfd[0]);
+  started.forked = true;
   return absl::OkStatus();
 }
 
 absl::Status Session::ReachAwait(const plan::PlanBuilder& plan,
-                                 Running& running, BorrowedFd socket,
+                                 Started& started, BorrowedFd socket,
                                  Deadline deadline) const {
   pollfd polls[] = {{socket.get(), POLLIN, 0},
-                    {running.status.get(), POLLIN, 0}};
+                    {started.status.get(), POLLIN, 0}};
   absl::Status status = Poll(polls, deadline);
-  if (status.ok()) {
-    char byte;
-    if (::recv(socket.get(), &byte, 1, MSG_DONTWAIT) == 1) {
-      return absl::OkStatus();
-    }
+  char byte;
+  if (status.ok() && ::recv(socket.get(), &byte, 1, MSG_DONTWAIT) == 1) {
+    status = FollowFork(plan, started, deadline);
+    if (status.ok()) return status;
+  } else if (status.ok()) {
     // The plan is over before it came that far.
-    Started ignored;
-    status = FinishOrFail(plan, running, deadline, ignored);
+    status = AwaitEnd(plan, started, deadline);
     if (status.ok()) {
       status = absl::InternalError("the plan did not wait for its host");
     }
   }
-  Abandon(running);
+  Abandon(started);
   return status;
 }
 
-absl::Status Session::FinishOrFail(const plan::PlanBuilder& plan,
-                                   Running& running, Deadline deadline,
-                                   Started& started) const {
-  RETURN_IF_ERROR(AwaitEndOfFile(running.status.borrow(), deadline));
+absl::Status Session::AwaitEnd(const plan::PlanBuilder& plan, Started& started,
+                               Deadline deadline) const {
+  RETURN_IF_ERROR(AwaitEndOfFile(started.status.borrow(), deadline));
   ASSIGN_OR_RETURN(const plan::Result result,
-                   ReadResult(running.plan.borrow()));
+                   ReadResult(started.plan.borrow()));
   if (result.state == plan::kFailed) return OperationError(plan, result);
   if (result.state != plan::kExecuting && result.state != plan::kDone) {
-    auto message = ReceiveAnswer(running.channel.borrow(), nullptr, deadline);
+    auto message = ReceiveAnswer(started.channel.borrow(), nullptr, deadline);
     if (message.ok() && message->kind == kForked) {
-      message = ReceiveAnswer(running.channel.borrow(), nullptr, deadline);
+      message = ReceiveAnswer(started.channel.borrow(), nullptr, deadline);
     }
     return KilledDuringSetup(plan, result, message);
   }
   started.latencies = Latencies(plan, result);
-  return absl::OkStatus();
+  return FollowFork(plan, started, deadline);
 }
 
-absl::StatusOr<Started> Session::Finish(const plan::PlanBuilder& plan,
-                                        Running running,
-                                        Deadline deadline) const {
-  Started started;
-  absl::Status status = FinishOrFail(plan, running, deadline, started);
-  if (status.ok() && plan.forks()) status = FollowFork(running, deadline);
-  if (!status.ok()) {
-    Abandon(running);
-    return status;
-  }
-  started.pidfd = std::move(running.pidfd);
-  started.channel = std::move(running.channel);
-  if (plan.has_init()) started.plan = std::move(running.plan);
-  return started;
+absl::Status Session::Finish(const plan::PlanBuilder& plan, Started& started,
+                             Deadline deadline) const {
+  const absl::Status status = AwaitEnd(plan, started, deadline);
+  if (!status.ok()) Abandon(started);
+  started.status.reset();
+  if (!plan.has_init()) started.plan.reset();
+  return status;
 }
 
 absl::StatusOr<Started> Session::Run(const plan::PlanBuilder& plan) const {
   const Deadline deadline(kStartTimeout);
-  ASSIGN_OR_RETURN(Running running, Begin(plan, deadline));
-  return Finish(plan, std::move(running), deadline);
+  ASSIGN_OR_RETURN(Started started, Begin(plan, deadline));
+  RETURN_IF_ERROR(Finish(plan, started, deadline));
+  return started;
 }
 
 std::optional<int> InitStatus(BorrowedFd plan) {

@@ -25,21 +25,15 @@ namespace caisson::launcher {
 // system that hangs takes longer than milliseconds.
 inline constexpr absl::Duration kStartTimeout = absl::Seconds(30);
 
-// What a plan became.
+// A process that executes its plan, or has done so.
 struct Started {
   UniqueFd pidfd;
   UniqueFd channel;  // carries one kExited message, then end of file
-  UniqueFd plan;     // only with an init: see InitStatus()
-  std::vector<StepLatency> latencies;
-};
-
-// A process that executes its plan.
-struct Running {
+  UniqueFd status;   // a pipe that ends with the plan; closed then
+  UniqueFd plan;     // closed with the plan, unless it has an init
   uint64_t serial = 0;
-  UniqueFd pidfd;
-  UniqueFd channel;
-  UniqueFd status;  // a pipe that ends with the plan
-  UniqueFd plan;
+  bool forked = false;  // pidfd is that of the successor
+  std::vector<StepLatency> latencies;
 };
 
 // Thread-safe: a request is one message, its answers have a channel of their
@@ -63,16 +57,19 @@ class Session final {
   // explained it; nothing of the process is left then.
   absl::StatusOr<Started> Run(const plan::PlanBuilder& plan) const;
 
-  // The same in parts, for plans that wait for the host on their way. A process
-  // was cloned: what the plan refers to may be used up.
-  absl::StatusOr<Running> Begin(const plan::PlanBuilder& plan,
+  // The same in parts, for plans that wait for the host on their way. Begin()
+  // cloned a process: what the plan refers to may be used up. After a failure
+  // nothing of the process is left.
+  absl::StatusOr<Started> Begin(const plan::PlanBuilder& plan,
                                 Deadline deadline) const;
   // Waits until the plan waits for a byte over the other end of `socket`.
-  absl::Status ReachAwait(const plan::PlanBuilder& plan, Running& running,
+  absl::Status ReachAwait(const plan::PlanBuilder& plan, Started& started,
                           BorrowedFd socket, Deadline deadline) const;
   // Waits for the end of the plan.
-  absl::StatusOr<Started> Finish(const plan::PlanBuilder& plan, Running running,
-                                 Deadline deadline) const;
+  absl::Status Finish(const plan::PlanBuilder& plan, Started& started,
+                      Deadline deadline) const;
+  // Kills a process whose start is given up.
+  void Abandon(const Started& started) const;
 
   bool isolated() const { return (hello_.features & kIsolatedMounts) != 0; }
   BorrowedFd pidfd() const { return pidfd_.borrow(); }
@@ -95,11 +92,10 @@ class Session final {
                                         std::vector<UniqueFd>* fds,
                                         Deadline deadline) const;
   // Takes the pidfd of the process that took the first one's place.
-  absl::Status FollowFork(Running& running, Deadline deadline) const;
-  // Kills a process whose start is given up.
-  void Abandon(const Running& running) const;
-  absl::Status FinishOrFail(const plan::PlanBuilder& plan, Running& running,
-                            Deadline deadline, Started& started) const;
+  absl::Status FollowFork(const plan::PlanBuilder& plan, Started& started,
+                          Deadline deadline) const;
+  absl::Status AwaitEnd(const plan::PlanBuilder& plan, Started& started,
+                        Deadline deadline) const;
 
   UniqueFd control_;
   UniqueFd pidfd_;

@@ -94,16 +94,19 @@ std::vector<GroupEntry> ParseGroup(absl::string_view text) {
   return entries;
 }
 
-absl::Status NotFound(absl::string_view kind, absl::string_view name,
-                      absl::string_view file) {
-  return absl::NotFoundError(absl::StrCat("ProcessSpec.user: ", kind, " ",
-                                          Quoted(name),
+constexpr char kUserField[] = "ProcessSpec.user";
+constexpr char kGroupsField[] = "ProcessSpec.additional_groups";
+
+absl::Status NotFound(absl::string_view field, absl::string_view kind,
+                      absl::string_view name, absl::string_view file) {
+  return absl::NotFoundError(absl::StrCat(field, ": ", kind, " ", Quoted(name),
                                           " is not in the root's ", file));
 }
 
-absl::Status BadNumber(absl::string_view kind, absl::string_view text) {
+absl::Status BadNumber(absl::string_view field, absl::string_view kind,
+                       absl::string_view text) {
   return absl::InvalidArgumentError(
-      absl::StrCat("ProcessSpec.user: ", kind, " id ", Quoted(text),
+      absl::StrCat(field, ": ", kind, " id ", Quoted(text),
                    " is not a number from 0 to ", kMaxId));
 }
 
@@ -112,7 +115,7 @@ absl::Status FindUser(absl::string_view name, absl::string_view passwd,
   // A name made of digits is a number, and a bad one if it is too large: "0" is
   // root, and 2^32 nobody, whatever a hostile passwd file calls its users.
   const auto id = ParseId(name);
-  if (!id && LooksNumeric(name)) return BadNumber("user", name);
+  if (!id && LooksNumeric(name)) return BadNumber(kUserField, "user", name);
   for (const PasswdEntry& entry : ParsePasswd(passwd)) {
     if (id ? entry.uid != *id : entry.name != name) continue;
     user.uid = entry.uid;
@@ -127,23 +130,19 @@ absl::Status FindUser(absl::string_view name, absl::string_view passwd,
     user.uid = *id;
     return absl::OkStatus();
   }
-  return NotFound("user", name, "/etc/passwd");
+  return NotFound(kUserField, "user", name, "/etc/passwd");
 }
 
-absl::Status FindGroup(absl::string_view name, absl::string_view group,
-                       User& user) {
+absl::StatusOr<gid_t> FindGroup(absl::string_view field, absl::string_view name,
+                                absl::string_view group) {
   const auto id = ParseId(name);
-  if (id) {
-    user.gid = *id;
-    return absl::OkStatus();
-  }
-  if (name.empty() || LooksNumeric(name)) return BadNumber("group", name);
+  if (id) return *id;
+  if (name.empty() || LooksNumeric(name))
+    return BadNumber(field, "group", name);
   for (const GroupEntry& entry : ParseGroup(group)) {
-    if (entry.name != name) continue;
-    user.gid = entry.gid;
-    return absl::OkStatus();
+    if (entry.name == name) return entry.gid;
   }
-  return NotFound("group", name, "/etc/group");
+  return NotFound(field, "group", name, "/etc/group");
 }
 
 bool IsMember(absl::string_view members, absl::string_view login) {
@@ -188,13 +187,27 @@ absl::StatusOr<User> ResolveUser(absl::string_view spec,
   std::string login;
   RETURN_IF_ERROR(
       FindUser(parts.first.empty() ? "0" : parts.first, passwd, user, login));
-  if (has_group) RETURN_IF_ERROR(FindGroup(parts.second, group, user));
+  if (has_group) {
+    ASSIGN_OR_RETURN(user.gid, FindGroup(kUserField, parts.second, group));
+  }
   // The own group is listed, too: a set-group-ID program could drop it
   // otherwise and pass a check for "not this group" (CVE-2022-36109).
   user.groups = {user.gid};
   if (has_group || login.empty()) return user;
   RETURN_IF_ERROR(AddGroupsOf(login, group, user));
   return user;
+}
+
+absl::Status AddGroups(const std::vector<std::string>& names,
+                       absl::string_view group, User& user) {
+  for (const std::string& name : names) {
+    ASSIGN_OR_RETURN(const gid_t gid, FindGroup(kGroupsField, name, group));
+    if (std::find(user.groups.begin(), user.groups.end(), gid) ==
+        user.groups.end()) {
+      user.groups.push_back(gid);
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace caisson::launcher

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -33,6 +34,11 @@ struct User {
 absl::StatusOr<User> ResolveUser(absl::string_view spec,
                                  absl::string_view passwd,
                                  absl::string_view group);
+
+// Adds `names`, group names or numbers as above, to user.groups. Each stands
+// there once.
+absl::Status AddGroups(const std::vector<std::string>& names,
+                       absl::string_view group, User& user);
 
 }  // namespace caisson::launcher
 

@@ -32,7 +32,7 @@ TEST(NamespaceTest, EverythingIsNewByDefault) {
 
 TEST(NamespaceTest, SharedKindsAreNotCloned) {
   NamespaceOptions options;
-  options.net = NamespaceSource::kShareWithHost;
+  options.net = NamespaceSource::ShareWithHost();
   ASSERT_OK_AND_ASSIGN(Namespace ns, Namespace::Create(std::move(options)));
   EXPECT_EQ(ns.clone_flags() & CLONE_NEWNET, 0u);
 }
@@ -52,7 +52,7 @@ TEST(NamespaceTest, HostnamesAreChecked) {
 
 TEST(NamespaceTest, HostIsNeverRenamed) {
   NamespaceOptions options = WithHostname("web");
-  options.uts = NamespaceSource::kShareWithHost;
+  options.uts = NamespaceSource::ShareWithHost();
   EXPECT_THAT(Check(std::move(options)),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("would rename the host")));
@@ -61,20 +61,70 @@ TEST(NamespaceTest, HostIsNeverRenamed) {
 TEST(NamespaceTest, UserNamespaceIsCheckedForItsKind) {
   NamespaceOptions options;
   options.user = UniqueFd(::open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC));
-  EXPECT_THAT(
-      Check(std::move(options)),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("another kind")));
+  EXPECT_THAT(Check(std::move(options)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("of kind uts, not user")));
   NamespaceOptions file;
   file.user = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  EXPECT_THAT(
-      Check(std::move(file)),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("NS_GET_NSTYPE")));
+  EXPECT_THAT(Check(std::move(file)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("NamespaceOptions.user is no namespace")));
+}
+
+TEST(NamespaceTest, JoinedNamespacesAreCheckedForTheirKind) {
+  ASSERT_OK_AND_ASSIGN(UniqueFd net,
+                       OpenNamespace("/proc/self/ns/net", NamespaceKind::kNet));
+  NamespaceOptions options;
+  options.net = NamespaceSource::Join(std::move(net));
+  ASSERT_OK_AND_ASSIGN(Namespace ns, Namespace::Create(std::move(options)));
+  EXPECT_EQ(ns.clone_flags() & CLONE_NEWNET, 0u);
+
+  ASSERT_OK_AND_ASSIGN(UniqueFd ipc,
+                       OpenNamespace("/proc/self/ns/ipc", NamespaceKind::kIpc));
+  NamespaceOptions wrong;
+  wrong.net = NamespaceSource::Join(std::move(ipc));
+  EXPECT_THAT(Check(std::move(wrong)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("NamespaceOptions.net is a namespace of kind "
+                                 "ipc, not net")));
+}
+
+TEST(NamespaceTest, PathsAreCheckedForTheirKind) {
+  EXPECT_THAT(OpenNamespace("/proc/self/ns/uts", NamespaceKind::kNet),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("of kind uts, not net")));
+  EXPECT_THAT(OpenNamespace("/dev/null", NamespaceKind::kNet),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("\"/dev/null\" is no namespace")));
+  EXPECT_THAT(OpenNamespace("/nowhere", NamespaceKind::kNet),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nowhere")));
+}
+
+TEST(NamespaceTest, HostsMountAndPidNamespacesAreNotShared) {
+  NamespaceOptions mount;
+  mount.mount = NamespaceSource::ShareWithHost();
+  EXPECT_THAT(Check(std::move(mount)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("NamespaceOptions.mount cannot be")));
+  NamespaceOptions pid;
+  pid.pid = NamespaceSource::ShareWithHost();
+  EXPECT_THAT(Check(std::move(pid)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("NamespaceOptions.pid cannot be")));
+}
+
+TEST(NamespaceTest, TimeOffsetsNeedANewTimeNamespace) {
+  NamespaceOptions options;
+  options.boottime_offset = absl::Hours(1);
+  EXPECT_THAT(Check(std::move(options)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("need a new time namespace")));
 }
 
 TEST(NamespaceTest, UserNamespaceOwnsWhatItIsUsedWith) {
   NamespaceOptions options;
   options.user = UniqueFd(::open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC));
-  options.ipc = NamespaceSource::kShareWithHost;
+  options.ipc = NamespaceSource::ShareWithHost();
   EXPECT_THAT(Check(std::move(options)),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("NamespaceOptions.ipc")));
@@ -85,7 +135,7 @@ TEST(NamespaceTest, SysctlsAreChecked) {
   good.sysctls = {{"net.ipv4.ip_forward", "1"}, {"kernel.sem", "1 2 3 4"}};
   EXPECT_OK(Check(std::move(good)));
   NamespaceOptions shared;
-  shared.net = NamespaceSource::kShareWithHost;
+  shared.net = NamespaceSource::ShareWithHost();
   shared.sysctls = {{"net.ipv4.ip_forward", "1"}};
   EXPECT_THAT(Check(std::move(shared)),
               StatusIs(absl::StatusCode::kInvalidArgument,

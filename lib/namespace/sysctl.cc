@@ -185,9 +185,9 @@ absl::Status CheckValue(absl::string_view name, absl::string_view value) {
 }  // namespace
 
 SysctlScope SysctlScopeOf(const NamespaceOptions& options) {
-  return {.net = options.net == NamespaceSource::kNew,
-          .ipc = options.ipc == NamespaceSource::kNew,
-          .uts = options.uts == NamespaceSource::kNew,
+  return {.net = options.net.is_new(),
+          .ipc = options.ipc.is_new(),
+          .uts = options.uts.is_new(),
           .user = options.user.valid()};
 }
 

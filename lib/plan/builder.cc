@@ -1,6 +1,9 @@
 #include "lib/plan/builder.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -125,11 +128,12 @@ void PlanBuilder::Store(Data where, Slot slot) {
 }
 
 void PlanBuilder::DieWithLauncher() {
-  Append(kDieWithLauncher, 0, {}, "prctl(PR_SET_PDEATHSIG, SIGKILL)");
+  Call(SYS_prctl, {PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0},
+       "prctl(PR_SET_PDEATHSIG, SIGKILL)");
 }
 
-void PlanBuilder::CloseDescriptors() {
-  Append(kCloseDescriptors, 0, {}, "close_range(4, ~0)");
+void PlanBuilder::CloseDescriptors(bool limited) {
+  Append(kCloseDescriptors, 0, {limited ? 1 : 0}, "close_range(3, 299)");
 }
 
 PlanBuilder::OpRef PlanBuilder::Exec(long number,

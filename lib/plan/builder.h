@@ -138,8 +138,10 @@ class PlanBuilder final {
              absl::string_view call);
   // Stores the descriptor of `slot` as int32 at `where`, at run time.
   void Store(Data where, Slot slot);
+  // SIGKILL at the launcher's death: before the kernel ends its pid namespace.
   void DieWithLauncher();
-  void CloseDescriptors();
+  // `limited`: the plan set RLIMIT_NOFILE.
+  void CloseDescriptors(bool limited = false);
   // Replaces the program; see kExec and kTryNext.
   OpRef Exec(long number, std::initializer_list<Arg> args,
              absl::string_view call, bool try_next);

@@ -22,6 +22,8 @@ inline constexpr uint32_t kMaxFds = 250;
 inline constexpr uint32_t kMaxSlots = 512;
 inline constexpr uint32_t kMaxSteps = 16;
 inline constexpr uint32_t kMaxIdMap = 4096;
+// Descriptors with these numbers survive kCloseDescriptors.
+inline constexpr int kFirstSetAside = 320;
 
 // What an argument of an operation holds.
 enum ArgKind : uint8_t {
@@ -35,30 +37,29 @@ enum OpKind : uint16_t {
   kSyscall = 0,
   // Stores descriptor slot args[1] as int32 at offset args[0] of the plan.
   kStoreSlot = 1,
-  // Asks for SIGKILL when the launcher dies, and dies now if it is dead.
-  kDieWithLauncher = 2,
-  // Closes every descriptor but 0, 1 and 2 (and the launcher's own status pipe,
-  // which exec closes). Slots are gone afterwards.
-  kCloseDescriptors = 3,
+  // Closes the descriptors from 3 on, up to those that were set aside from
+  // kFirstSetAside on, and gives the process the host's RLIMIT_NOFILE unless
+  // args[0] is not 0. Slots are gone afterwards.
+  kCloseDescriptors = 2,
   // A system call that replaces the program (execve). With kTryNext a failure
   // that another directory of $PATH might not have goes on to the next
   // operation; the last one reports the most telling failure.
-  kExec = 4,
+  kExec = 3,
   // Ends the child with status 0: a plan that only makes namespaces.
-  kExit = 5,
+  kExit = 4,
   // Clones the process that runs the rest of the plan, as the launcher's child
   // in this one's place, with the CLONE_NEW* flags args[0], in the v2 control
   // group of slot args[1] unless that is immediate. This process then ends. It
   // is how a plan gets into a pid namespace that it joined, and how a process
   // can give up its privileges before anything inside can see it.
-  kFork = 6,
+  kFork = 5,
   // Clones the process that runs the rest of the plan and stays as its parent,
   // PID 1: it forwards signals, collects what ends and ends as its child did.
   // args[0] is the sock_fprog that confines it (kData), or immediate.
-  kInit = 7,
+  kInit = 6,
   // Sends a byte over the socket in slot args[0] and waits for one; ends when
   // the other end is closed.
-  kAwait = 8,
+  kAwait = 7,
 };
 
 enum OpFlags : uint8_t {

@@ -17,6 +17,8 @@ constexpr uint64_t kCloneNewNet = 0x40000000;
 constexpr uint64_t kAllowedCloneFlags =
     kCloneNewTime | kCloneNewNs | kCloneNewUts | kCloneNewIpc | kCloneNewUser |
     kCloneNewPid | kCloneNewNet;
+// clone(2) takes the rest of the low byte for a signal.
+constexpr uint64_t kAllowedForkFlags = kAllowedCloneFlags & ~kCloneNewTime;
 
 // A table of `count` entries of `entry` bytes at `offset`, inside `size`.
 bool TableFits(uint64_t offset, uint64_t count, uint64_t entry, uint64_t size) {
@@ -47,7 +49,7 @@ Reject CheckArguments(const Header& header, const Op& op) {
     }
     case kFork:
       if (!IsImmediate(op, 0)) return kBadOpArg;
-      if ((op.args[0] & ~kAllowedCloneFlags) != 0) return kBadCloneFlags;
+      if ((op.args[0] & ~kAllowedForkFlags) != 0) return kBadCloneFlags;
       return op.arg_kind[1] != kData ? kAccepted : kBadOpArg;
     case kInit:
       return op.arg_kind[0] != kSlot ? kAccepted : kBadOpArg;

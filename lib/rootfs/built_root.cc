@@ -400,33 +400,7 @@ absl::StatusOr<UniqueFd> BuiltRoot::Open(absl::string_view path,
         absl::StrCat("flags of Open(", Quoted(path), ") create or truncate"));
   }
   ASSIGN_OR_RETURN(UniqueFd found, tree_.Find(relative));
-  struct stat status;
-  if (::fstat(found.get(), &status) != 0) {
-    return ErrnoError(errno, absl::StrCat("fstat(", Quoted(path), ")"),
-                      {.step = "rootfs.open", .path = path});
-  }
-  const bool directory = S_ISDIR(status.st_mode);
-  if ((flags & O_DIRECTORY) != 0 && !directory) {
-    return ErrnoError(ENOTDIR, absl::StrCat("open(", Quoted(path), ")"),
-                      {.step = "rootfs.open", .path = path});
-  }
-  if ((flags & O_PATH) != 0) return found;
-  if (!directory && !S_ISREG(status.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(Quoted(path),
-                     " of the root is neither a regular file nor a directory, "
-                     "and is not opened"));
-  }
-  // The very file that was looked at, whatever the name means by now.
-  const std::string again = absl::StrCat("/proc/thread-self/fd/", found.get());
-  UniqueFd opened(
-      ::open(again.c_str(), (flags & ~O_NOFOLLOW) | O_NOCTTY | O_CLOEXEC));
-  if (opened.valid()) return opened;
-  return ErrnoError(
-      errno, absl::StrCat("open(", Quoted(path), ") in the root"),
-      {.step = "rootfs.open",
-       .path = path,
-       .hint = errno == ENOENT ? "the host needs its /proc" : ""});
+  return sys::OpenFound(std::move(found), path, flags);
 }
 
 absl::Status BuiltRoot::MakeDirectory(absl::string_view path, mode_t mode) {

@@ -1,6 +1,7 @@
 #include "lib/sys/open.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,6 +45,42 @@ absl::StatusOr<UniqueFd> OpenAt2(BorrowedFd dir, const std::string& path,
   UniqueFd fd(OpenAt2Raw(dir.get(), path.c_str(), flags, resolve, mode));
   if (!fd.valid()) return OpenError(errno, path);
   return fd;
+}
+
+absl::StatusOr<UniqueFd> OpenFound(UniqueFd found, absl::string_view path,
+                                   int flags) {
+  struct stat status;
+  if (::fstat(found.get(), &status) != 0) {
+    return ErrnoError(errno, absl::StrCat("fstat(", Quoted(path), ")"),
+                      {.step = "open", .path = path});
+  }
+  const bool directory = S_ISDIR(status.st_mode);
+  if ((flags & O_DIRECTORY) != 0 && !directory) {
+    return OpenError(ENOTDIR, std::string(path));
+  }
+  if ((flags & O_PATH) != 0) return found;
+  if (!directory && !S_ISREG(status.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(Quoted(path),
+                     " of the root is neither a regular file nor a directory, "
+                     "and is not opened"));
+  }
+  // The very file that was looked at, whatever the name means by now.
+  const std::string again = absl::StrCat("/proc/thread-self/fd/", found.get());
+  UniqueFd opened(
+      ::open(again.c_str(), (flags & ~O_NOFOLLOW) | O_NOCTTY | O_CLOEXEC));
+  if (opened.valid()) return opened;
+  return ErrnoError(
+      errno, absl::StrCat("open(", Quoted(path), ") in the root"),
+      {.step = "open",
+       .path = path,
+       .hint = errno == ENOENT ? "the host needs its /proc" : ""});
+}
+
+absl::StatusOr<UniqueFd> OpenRegularInRoot(BorrowedFd root,
+                                           const std::string& path, int flags) {
+  ASSIGN_OR_RETURN(UniqueFd found, OpenAt2(root, path, O_PATH, kInRoot));
+  return OpenFound(std::move(found), path, flags);
 }
 
 absl::StatusOr<UniqueFd> Open(const std::string& path, int flags, mode_t mode) {

@@ -37,6 +37,18 @@ absl::StatusOr<UniqueFd> OpenAt2(BorrowedFd dir, const std::string& path,
 int OpenAt2Raw(int dir, const char* path, int flags, uint64_t resolve,
                mode_t mode = 0);
 
+// Opens `found`, an O_PATH descriptor, for reading or writing, if it is a
+// regular file or a directory: a device or pipe of an image cannot do anything
+// to the host. `flags` with O_PATH or O_DIRECTORY is honoured. `path` names it
+// in errors.
+absl::StatusOr<UniqueFd> OpenFound(UniqueFd found, absl::string_view path,
+                                   int flags);
+
+// Looks up `path`, absolute or not, with `root` as "/", and opens what is there
+// as OpenFound() does.
+absl::StatusOr<UniqueFd> OpenRegularInRoot(BorrowedFd root,
+                                           const std::string& path, int flags);
+
 // open(2) on a path of the host, O_CLOEXEC added.
 absl::StatusOr<UniqueFd> Open(const std::string& path, int flags,
                               mode_t mode = 0);

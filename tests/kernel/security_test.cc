@@ -715,7 +715,7 @@ TEST_F(LandlockTest, AbstractSocketsOfOthersAreOutOfReach) {
   ASSERT_EQ(::listen(server.get(), 4), 0);
   ASSERT_OK_AND_ASSIGN(
       Namespace shared,
-      Namespace::Create({.net = NamespaceSource::kShareWithHost}));
+      Namespace::Create({.net = NamespaceSource::ShareWithHost()}));
   ProcessSpec spec =
       Calls({Number(SYS_socket), Number(AF_UNIX), Number(SOCK_STREAM), "0", ",",
              Number(SYS_connect), "$",

@@ -217,7 +217,7 @@ TEST_F(VolumeTest, SysfsOfTheHostsNetworkInAUserNamespace) {
   ASSERT_OK_AND_ASSIGN(RootFs root, RootFs::Create(options));
   NamespaceOptions namespace_options;
   namespace_options.user = *std::move(user);
-  namespace_options.net = NamespaceSource::kShareWithHost;
+  namespace_options.net = NamespaceSource::ShareWithHost();
   ASSERT_OK_AND_ASSIGN(const Namespace namespaces,
                        Namespace::Create(std::move(namespace_options)));
   ProcessSpec spec;

@@ -298,8 +298,8 @@ TEST_F(StartTest, LoopbackOfItsOwnNetwork) {
 TEST_F(StartTest, SharesTheHostsNetworkAndQueues) {
   ASSERT_OK_AND_ASSIGN(
       const Namespace shared,
-      Namespace::Create({.ipc = NamespaceSource::kShareWithHost,
-                         .net = NamespaceSource::kShareWithHost}));
+      Namespace::Create({.ipc = NamespaceSource::ShareWithHost(),
+                         .net = NamespaceSource::ShareWithHost()}));
   ProcessSpec spec = Shell(
       "readlink /proc/self/ns/net; ls /sys/class/net | grep -vx lo; ls "
       "/dev/mqueue");

@@ -2,7 +2,6 @@
 
 #include <asm/errno.h>
 #include <asm/fcntl.h>
-#include <asm/poll.h>
 #include <asm/resource.h>
 #include <asm/signal.h>
 #include <linux/prctl.h>
@@ -47,9 +46,14 @@ class Interpreter {
   // The state that a program expects, whatever the launcher needs for itself.
   void Prepare() {
     Call(__NR_close_range, kOwnFds, ~0u, 0);
+    // What is left of the request, and how the launcher is signalled.
+    for (const int fd : child_.launchers_fds) Call(__NR_close, fd);
+    Call(__NR_close, kSelfPidfd);
+    // Where no number that the program asks for can be.
+    Call(__NR_dup3, child_.status_fd, kOwnFds, O_CLOEXEC);
+    Call(__NR_close, child_.status_fd);
     const uint64_t no_signals = 0;
     Call(__NR_rt_sigprocmask, kSigSetMask, &no_signals, 0L, sizeof(no_signals));
-    Call(__NR_prlimit64, 0, RLIMIT_NOFILE, &child_.nofile, 0L);
     Call(__NR_umask, 0);
     if (!Forks()) Call(__NR_close, kAdoptFd);
     if (child_.id_map_fd < 0) return;
@@ -83,10 +87,8 @@ class Interpreter {
         *reinterpret_cast<int32_t*>(base_ + op.args[0]) =
             child_.slots[op.args[1]];
         return 0;
-      case plan::kDieWithLauncher:
-        return DieWithLauncher();
       case plan::kCloseDescriptors:
-        return CloseDescriptors();
+        return CloseDescriptors(op);
       case plan::kExec:
         return Exec(op);
       case plan::kFork:
@@ -129,29 +131,11 @@ class Interpreter {
     return 0;
   }
 
-  long DieWithLauncher() {
-    const long result = Call(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (result < 0) return -result;
-    // The launcher may have died before the signal was asked for; getppid()
-    // cannot tell inside a pid namespace.
-    struct {
-      int fd;
-      short events;
-      short revents;
-    } poll = {kSelfPidfd, POLLIN, 0};
-    const __kernel_timespec now = {0, 0};
-    if (Call(__NR_ppoll, &poll, 1, &now, 0L, 0) != 0) Exit(kExitFailed);
-    return 0;
-  }
-
-  long CloseDescriptors() {
-    if (child_.status_fd != kSelfPidfd) {
-      const long result =
-          Call(__NR_dup3, child_.status_fd, kSelfPidfd, O_CLOEXEC);
-      if (result < 0) return -result;
-      child_.status_fd = kSelfPidfd;
+  long CloseDescriptors(const plan::Op& op) {
+    if (op.args[0] == 0) {
+      Call(__NR_prlimit64, 0, RLIMIT_NOFILE, &child_.nofile, 0L);
     }
-    const long result = Call(__NR_close_range, kSelfPidfd + 1, ~0u, 0);
+    const long result = Call(__NR_close_range, 3, kOwnFds - 1, 0);
     return result < 0 ? -result : 0;
   }
 
@@ -176,13 +160,16 @@ class Interpreter {
     int go[2];
     long result = Call(__NR_pipe2, go, O_CLOEXEC);
     if (result < 0) return -result;
-    clone_args args = {};
-    args.flags = op.args[0] | CLONE_PARENT;
+    const uint64_t flags = op.args[0] | CLONE_PARENT;
     if (op.arg_kind[1] == plan::kSlot) {
-      args.flags |= CLONE_INTO_CGROUP;
+      clone_args args = {};
+      args.flags = flags | CLONE_INTO_CGROUP;
       args.cgroup = static_cast<uint64_t>(child_.slots[op.args[1]]);
+      result = Call(__NR_clone3, &args, sizeof(args));
+    } else {
+      // Filters of system calls know this one, and refuse clone3().
+      result = Call(__NR_clone, static_cast<long>(flags), 0L, 0L, 0L, 0L);
     }
-    result = Call(__NR_clone3, &args, sizeof(args));
     if (result == 0) {
       Call(__NR_close, kAdoptFd);
       Call(__NR_close, go[1]);

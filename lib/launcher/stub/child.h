@@ -11,7 +11,9 @@ namespace caisson::launcher {
 // request can bring; a child closes them with one call.
 inline constexpr int kOwnFds = 300;
 
-// The launcher's own pidfd, with which a child learns that it is an orphan.
+static_assert(kOwnFds < plan::kFirstSetAside);
+
+// The launcher's own pidfd.
 inline constexpr int kSelfPidfd = 3;
 
 // Where a child that clones its successor (plan::kFork) tells the launcher so.
@@ -30,6 +32,7 @@ struct Rlimit {
 struct ChildContext {
   plan::Header* plan;  // validated and relocated
   int slots[plan::kMaxSlots];
+  int launchers_fds[2];  // of the request, not for the child
   int status_fd;
   int id_map_fd;        // read end of the pipe that says "maps are written"; -1
   int id_map_write_fd;  // the other end, to be closed; -1

@@ -272,6 +272,8 @@ void FillChild(Start& start, const int* id_map_pipe, ChildContext& child) {
     child.slots[i] =
         static_cast<int>(i) < plan_fds ? start.fds[kFirstPlanFd + i] : -1;
   }
+  child.launchers_fds[0] = start.fds[kChannelFd];
+  child.launchers_fds[1] = start.fds[kPlanFd];
   child.status_fd = start.status_pipe[1];
   child.id_map_fd = id_map_pipe[0];
   child.id_map_write_fd = id_map_pipe[1];

@@ -1,0 +1,94 @@
+#include "lib/cgroup/attach.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "caisson/error.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/cgroup/filesystem.h"
+#include "lib/cgroup/group.h"
+#include "lib/sys/open.h"
+
+namespace caisson::cgroup {
+namespace {
+
+absl::Status Gone(const absl::Status& status) {
+  const auto detail = GetErrorDetail(status);
+  if (!detail || (detail->error != ENOENT && detail->error != ENODEV)) {
+    return status;
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the control group ", Quoted(detail->path), " was destroyed"));
+}
+
+absl::StatusOr<Dir> OpenGroup(const CgroupPath& place) {
+  auto fd = sys::Open(place.directory, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  if (!fd.ok()) return Gone(fd.status());
+  return Dir{*std::move(fd), place.directory};
+}
+
+bool Has(const CgroupPath& place, CgroupController controller) {
+  for (const CgroupController c : place.controllers) {
+    if (c == controller) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<UniqueFd>> OpenJoinFiles(
+    const std::vector<CgroupPath>& group) {
+  const Filesystem filesystem;
+  std::vector<UniqueFd> files;
+  for (const CgroupPath& place : group) {
+    ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
+    const bool v2 = place.version == CgroupVersion::kV2;
+    auto file =
+        filesystem.OpenFile(dir, v2 ? "cgroup.procs" : "tasks", O_WRONLY);
+    if (!file.ok()) return Gone(file.status());
+    files.push_back(*std::move(file));
+  }
+  return files;
+}
+
+absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group) {
+  const Filesystem filesystem;
+  for (const CgroupPath& place : group) {
+    const bool v2 = place.version == CgroupVersion::kV2;
+    if (!v2 && !Has(place, CgroupController::kFreezer)) continue;
+    ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
+    // "FROZEN" or "FREEZING"; v2 tells of a frozen ancestor, too.
+    ASSIGN_OR_RETURN(
+        const std::string state,
+        filesystem.Read(dir, v2 ? "cgroup.events" : "freezer.state"));
+    if (!absl::StrContains(state, v2 ? "frozen 1" : "FR")) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("the control group ", Quoted(place.directory),
+                     " is frozen: the container is paused"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> OomKills(const std::vector<CgroupPath>& group) {
+  Group attached(std::make_shared<Filesystem>(), "", "", nullptr);
+  for (const CgroupPath& place : group) {
+    if (!Has(place, CgroupController::kMemory)) continue;
+    Member member;
+    member.version = place.version;
+    member.controllers[IndexOf(CgroupController::kMemory)] = true;
+    ASSIGN_OR_RETURN(member.dir, OpenGroup(place));
+    attached.Add(std::move(member));
+    return attached.OomKills();
+  }
+  return absl::FailedPreconditionError(
+      "the control group does not have the memory controller");
+}
+
+}  // namespace caisson::cgroup

@@ -1,0 +1,30 @@
+// A group found again by its place, for those who know a group without owning
+// it. The place names a random directory of its CgroupParent, so a group that
+// was destroyed is not mistaken for a later one.
+#ifndef CAISSON_LIB_CGROUP_ATTACH_H_
+#define CAISSON_LIB_CGROUP_ATTACH_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "caisson/cgroup.h"
+#include "caisson/unique_fd.h"
+
+namespace caisson::cgroup {
+
+// The files to which a process with one thread writes "0" to enter the group.
+// FAILED_PRECONDITION if the group was destroyed.
+absl::StatusOr<std::vector<UniqueFd>> OpenJoinFiles(
+    const std::vector<CgroupPath>& group);
+
+// FAILED_PRECONDITION if the group is frozen: what enters it would stop.
+absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group);
+
+// As Cgroup::OomKills().
+absl::StatusOr<int64_t> OomKills(const std::vector<CgroupPath>& group);
+
+}  // namespace caisson::cgroup
+
+#endif  // CAISSON_LIB_CGROUP_ATTACH_H_
