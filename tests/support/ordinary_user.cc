@@ -78,6 +78,52 @@ void MakeMounts(const std::string& dir) {
   MountTmpfs(dir + "/covering/below", 0, "on top");
 }
 
+// Where cgroup v2 is mounted; "" if it is not.
+std::string FindCgroup2() {
+  std::ifstream mounts("/proc/self/mounts");
+  std::string device, place, type, rest;
+  while (mounts >> device >> place >> type && std::getline(mounts, rest)) {
+    if (type == "cgroup2") return place;
+  }
+  return "";
+}
+
+// A control group that the user may do anything with, as systemd's
+// "Delegate=yes" makes them, and in it the one that the test itself lives in.
+// Returns its directory.
+std::string MakeCgroup() {
+  const std::string mount = FindCgroup2();
+  if (mount.empty()) return "";
+  const std::string name = absl::StrCat("/caisson-user-", getpid());
+  const std::string dir = mount + name;
+  Require(mkdir(dir.c_str(), 0755) == 0, "mkdir(cgroup)");
+  Require(mkdir((dir + "/host").c_str(), 0755) == 0, "mkdir(cgroup)");
+  for (const char* file : {"", "/cgroup.procs", "/cgroup.subtree_control",
+                           "/cgroup.threads", "/host", "/host/cgroup.procs"}) {
+    Require(chown((dir + file).c_str(), kOrdinaryUser, kOrdinaryGroup) == 0,
+            "chown(cgroup)");
+  }
+  setenv("CAISSON_DELEGATED_GROUP", name.c_str(), 1);
+  return dir;
+}
+
+void JoinCgroup(const std::string& dir) {
+  std::ofstream procs(dir + "/host/cgroup.procs");
+  procs << "0" << std::flush;
+  Require(procs.good(), "write(cgroup.procs)");
+}
+
+// Processes that are being reaped hold it for a moment.
+void RemoveCgroup(const std::string& dir) {
+  bool removed = false;
+  for (int i = 0; i < 1000 && !removed; ++i) {
+    rmdir((dir + "/host").c_str());
+    removed = rmdir(dir.c_str()) == 0;
+    if (!removed) usleep(10000);
+  }
+  Require(removed, "rmdir(cgroup): the tests left something in it");
+}
+
 [[noreturn]] void ExecuteAsUser(int program, char** argv) {
   Require(setgroups(0, nullptr) == 0, "setgroups");
   Require(setresgid(kOrdinaryGroup, kOrdinaryGroup, kOrdinaryGroup) == 0,
@@ -112,10 +158,15 @@ int RunAsUser(char** argv) {
   unsetenv("TEST_PREMATURE_EXIT_FILE");
   unsetenv("TEST_SHARD_STATUS_FILE");
   unsetenv("TEST_WARNINGS_OUTPUT_FILE");
+  const std::string cgroup = MakeCgroup();
   const pid_t child = fork();
-  if (child == 0) ExecuteAsUser(program, argv);
+  if (child == 0) {
+    if (!cgroup.empty()) JoinCgroup(cgroup);
+    ExecuteAsUser(program, argv);
+  }
   int status = 0;
   Require(waitpid(child, &status, 0) == child, "waitpid");
+  if (!cgroup.empty()) RemoveCgroup(cgroup);
   std::error_code error;
   if (!wanted_xml.empty()) {
     fs::copy_file(user_xml, wanted_xml, fs::copy_options::overwrite_existing,
