@@ -24,6 +24,7 @@
 #define CAISSON_LAUNCHER_H_
 
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,6 +36,9 @@
 #include "caisson/unique_fd.h"
 
 namespace caisson {
+
+struct BindMount;
+struct TmpfsMount;
 
 namespace sys {
 class MountExecutor;
@@ -82,6 +86,18 @@ class [[nodiscard]] Launcher final {
   // FAILED_PRECONDITION while its control group is frozen or if that is gone.
   absl::StatusOr<Process> Exec(const Process& container,
                                const ProcessSpec& spec);
+
+  // Mounts into a container that runs, as RootFsOptions does before: the mount
+  // point is found inside the container's root, and made if it is missing.
+  // What processes of the container do meanwhile cannot lead it elsewhere.
+  // FAILED_PRECONDITION for places below its /proc and /sys.
+  absl::Status AddMount(const Process& container, const BindMount& mount);
+  absl::Status AddMount(const Process& container, const TmpfsMount& mount);
+  // Takes away what was mounted last at `destination`, with what is mounted
+  // below it; processes that have files open there keep them (MNT_DETACH).
+  // FAILED_PRECONDITION if nothing is mounted at that place.
+  absl::Status RemoveMount(const Process& container,
+                           const std::string& destination);
 
   // A new user namespace in which the ids are mapped. It lives as long as the
   // descriptor or a process in it. INVALID_ARGUMENT names a range that is

@@ -282,9 +282,11 @@ class [[nodiscard]] Process final {
   // OCI runtime specification wants it: "RLIMIT_NOFILE: ...".
   const std::vector<std::string>& omissions() const;
 
+  // For launchers.
+  struct State;
+
  private:
   friend class Launcher;
-  struct State;
   explicit Process(std::unique_ptr<State> state);
   bool RanOutOfMemory() const;
   std::unique_ptr<State> state_;

@@ -14,6 +14,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "lib/sys/open.h"
+#include "lib/sys/remove_tree.h"
 
 namespace caisson::testing {
 namespace {
@@ -77,8 +79,13 @@ TestRoot::TestRoot() {
 
 TestRoot::~TestRoot() {
   fd_.reset();
-  std::error_code error;
-  fs::remove_all(path_, error);
+  // Enters no mount: a test may have left one of the real root here.
+  const auto parent =
+      sys::Open(fs::path(path_).parent_path().string(), O_PATH | O_DIRECTORY);
+  if (parent.ok()) {
+    sys::RemoveTree(parent->borrow(), fs::path(path_).filename().string())
+        .IgnoreError();
+  }
 }
 
 void TestRoot::Write(const std::string& name, const std::string& content,
