@@ -116,6 +116,26 @@ absl::StatusOr<UniqueFd> FindPlace(LiveRoot live, const std::string& path,
   return place;
 }
 
+// What is mounted at `path`. The directory that holds the mount point must not
+// be of /proc or /sys, so that no link leads to a mount that masks a part of
+// them; the last component is no link for the same reason.
+absl::StatusOr<UniqueFd> FindMounted(const LiveRoot& live,
+                                     const std::string& path) {
+  const size_t end = path.find_last_not_of('/');
+  const size_t slash = path.rfind('/', end);
+  const std::string name =
+      end == std::string::npos ? "" : path.substr(slash + 1, end - slash);
+  if (name.empty() || name == "." || name == "..") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("RemoveMount: ", Quoted(path), " names no mount point"));
+  }
+  ASSIGN_OR_RETURN(const UniqueFd parent,
+                   sys::OpenAt2(live.root.borrow(), path.substr(0, slash + 1),
+                                O_PATH | O_DIRECTORY, sys::kInRoot));
+  RETURN_IF_ERROR(CheckPlace(parent.borrow(), path));
+  return sys::OpenAt2(parent.borrow(), name, O_PATH, sys::kNoSymlinks);
+}
+
 void AddEnter(PlanBuilder& plan, const Process::State& container) {
   plan.Step("namespaces");
   const Slot pidfd = plan.Send(container.started.pidfd.borrow());
@@ -215,22 +235,18 @@ absl::Status Launcher::RemoveMount(const Process& container,
   RETURN_IF_ERROR(CheckOwnLauncher(state, *state_->session));
   RETURN_IF_ERROR(CheckDestination(destination));
   ASSIGN_OR_RETURN(const LiveRoot live, OpenLiveRoot(state));
-  ASSIGN_OR_RETURN(
-      const UniqueFd place,
-      sys::OpenAt2(live.root.borrow(), destination, O_PATH, sys::kInRoot));
+  ASSIGN_OR_RETURN(const UniqueFd place, FindMounted(live, destination));
   struct statx stat;
   if (::syscall(SYS_statx, place.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS,
                 &stat) != 0) {
     return ErrnoError(errno, absl::StrCat("statx(", Quoted(destination), ")"),
                       {.step = "mounts", .path = destination});
   }
-  if ((stat.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0 ||
-      destination.find_first_not_of('/') == std::string::npos) {
+  if ((stat.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("nothing that could be removed is mounted at ",
                      Quoted(destination), " of the container"));
   }
-  RETURN_IF_ERROR(CheckPlace(place.borrow(), destination));
   PlanBuilder plan;
   // umount2(2) knows paths only. The launcher's own /proc leads from the number
   // of a descriptor to the very mount that was looked at; any path inside could
