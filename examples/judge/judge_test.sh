@@ -7,7 +7,7 @@ if ((EUID != 0)); then
   echo "needs root: it starts containers"
   exit "$((${CAISSON_TESTS_MUST_RUN:-0} == 1))"
 fi
-root=$(mktemp -d "${TEST_TMPDIR:-/tmp}/judge.XXXXXX")
+root=$(mktemp -d "${TEST_TMPDIR:-/tmp}/judge.XXXXXX") || exit 1
 trap 'rm -rf "$root"' EXIT
 mkdir "$root/bin" "$root/etc" "$root/secret"
 install -d -m 1777 "$root/tmp"

@@ -144,12 +144,12 @@ void AddNative(Listing& out, const FilterTable& table) {
 
 std::string FlagNames(uint32_t flags) {
   std::vector<std::string> names;
-  if ((flags & SECCOMP_FILTER_FLAG_LOG) != 0) names.push_back("log");
+  if ((flags & SECCOMP_FILTER_FLAG_LOG) != 0) names.emplace_back("log");
   if ((flags & SECCOMP_FILTER_FLAG_SPEC_ALLOW) != 0) {
-    names.push_back("spec_allow");
+    names.emplace_back("spec_allow");
   }
   if ((flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) != 0) {
-    names.push_back("wait_killable_recv");
+    names.emplace_back("wait_killable_recv");
   }
   return names.empty() ? "none" : absl::StrJoin(names, " ");
 }

@@ -26,8 +26,9 @@ struct Condition {
   uint64_t value_two = 0;  // kMaskedEqual: within the mask
 
   bool operator==(const Condition&) const = default;
+  // NOLINTNEXTLINE(modernize-use-nullptr): of the compiler's own comparison.
   auto operator<=>(const Condition&) const = default;
-  bool Holds(uint64_t argument) const;
+  bool Holds(uint64_t given) const;
 };
 
 // Where a decision comes from: an index into FilterTable::rules.

@@ -90,11 +90,11 @@ absl::Status AddPaths(const SecurityOptions& options, int abi, Landlock& out) {
     }
   }
   if (abi < 1) {
-    out.missing.push_back("rules for paths (Linux 5.13)");
+    out.missing.emplace_back("rules for paths (Linux 5.13)");
     return absl::OkStatus();
   }
   if (abi < kAbiOfTruncate) {
-    out.missing.push_back("protection from truncate(2) (Linux 6.2)");
+    out.missing.emplace_back("protection from truncate(2) (Linux 6.2)");
   }
   const uint64_t known = KnownRights(abi);
   out.attr.handled_access_fs = known;

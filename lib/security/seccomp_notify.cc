@@ -162,6 +162,7 @@ absl::StatusOr<std::string> SeccompListener::ReadMemory(
     const SeccompNotification& call, uint64_t address, size_t size) const {
   std::string bytes(size, '\0');
   const iovec local = {.iov_base = bytes.data(), .iov_len = bytes.size()};
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): of another process.
   const iovec remote = {.iov_base = reinterpret_cast<void*>(address),
                         .iov_len = bytes.size()};
   const ssize_t got = ::process_vm_readv(call.pid, &local, 1, &remote, 1, 0);
