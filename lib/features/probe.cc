@@ -20,11 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// The child runs on the caller's memory: nothing in it may be instrumented,
-// allocate, or touch anything but raw system calls.
-#define CAISSON_RAW                                                \
-  __attribute__((no_sanitize("address"), no_sanitize("undefined"), \
-                 no_sanitize("thread"), noinline))
+#include "lib/sys/raw_clone.h"
 
 namespace caisson::features {
 namespace {
@@ -180,7 +176,7 @@ ProbeResult Probe(const ProbeOptions& options) {
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &saved);
   // Exit signal 0: the caller gets no SIGCHLD, and only __WALL waits for it.
-  const pid_t pid = ::clone(
+  const pid_t pid = sys::RawClone(
       Child, static_cast<char*>(stack) + kStackSize,
       CLONE_VM | CLONE_VFORK | (options.user_namespace ? CLONE_NEWUSER : 0),
       &job);

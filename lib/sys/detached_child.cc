@@ -16,12 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
-
-// The children below run on the caller's memory: nothing in them may be
-// instrumented, allocate, or touch anything but raw system calls.
-#define CAISSON_RAW                                                \
-  __attribute__((no_sanitize("address"), no_sanitize("undefined"), \
-                 no_sanitize("thread"), noinline))
+#include "lib/sys/raw_clone.h"
 
 namespace caisson::sys {
 namespace {
@@ -121,7 +116,7 @@ CAISSON_RAW int Intermediate(void* argument) {
   Spawn& spawn = *static_cast<Spawn*>(argument);
   // SIGCHLD, so that whoever adopts the program can collect it as usual.
   const int flags = CLONE_VM | CLONE_VFORK | spawn.namespaces | SIGCHLD;
-  if (::clone(Execute, spawn.inner_stack, flags, argument) < 0) {
+  if (RawClone(Execute, spawn.inner_stack, flags, argument) < 0) {
     spawn.call = (spawn.namespaces & CLONE_NEWUSER) != 0
                      ? "clone(CLONE_NEWUSER | CLONE_NEWPID)"
                      : "clone(CLONE_VM | CLONE_VFORK | CLONE_NEWPID)";
@@ -133,7 +128,7 @@ CAISSON_RAW int Intermediate(void* argument) {
 
 CAISSON_RAW pid_t CloneIntermediate(Spawn& spawn, char* stack_top) {
   // Exit signal 0: the caller gets no SIGCHLD, and only __WALL waits for it.
-  return ::clone(Intermediate, stack_top, CLONE_VM | CLONE_VFORK, &spawn);
+  return RawClone(Intermediate, stack_top, CLONE_VM | CLONE_VFORK, &spawn);
 }
 
 absl::string_view SpawnHint(int error, bool new_user_namespace) {

@@ -22,12 +22,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/sys/open.h"
-
-// The children below run on the caller's memory: nothing in them may be
-// instrumented, allocate, or touch anything but raw system calls.
-#define CAISSON_RAW                                                \
-  __attribute__((no_sanitize("address"), no_sanitize("undefined"), \
-                 no_sanitize("thread"), noinline))
+#include "lib/sys/raw_clone.h"
 
 namespace caisson::sys {
 namespace {
@@ -79,8 +74,8 @@ CAISSON_RAW int Intermediate(void* argument) {
   // collect the program and its status.
   ::syscall(SYS_rt_sigaction, SIGCHLD, job.default_action, nullptr,
             kSignalSetSize);
-  const pid_t pid = ::clone(Execute, job.inner_stack,
-                            CLONE_VM | CLONE_VFORK | SIGCHLD, argument);
+  const pid_t pid = RawClone(Execute, job.inner_stack,
+                             CLONE_VM | CLONE_VFORK | SIGCHLD, argument);
   if (pid < 0) {
     job.error = errno;
   } else {
@@ -103,8 +98,8 @@ int RunJob(Job& job, char* stacks) {
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &saved);
   // Exit signal 0: the caller gets no SIGCHLD, and only __WALL waits for it.
-  const pid_t pid = ::clone(Intermediate, stacks + 2 * kStackSize,
-                            CLONE_VM | CLONE_VFORK, &job);
+  const pid_t pid = RawClone(Intermediate, stacks + 2 * kStackSize,
+                             CLONE_VM | CLONE_VFORK, &job);
   const int error = errno;
   if (pid >= 0) {
     while (::waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) {
