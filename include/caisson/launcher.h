@@ -60,7 +60,8 @@ class [[nodiscard]] Launcher final {
 
   Launcher(Launcher&&) noexcept;
   Launcher& operator=(Launcher&&) noexcept;
-  // As Shutdown(), but does not wait.
+  // As Shutdown(), but does not wait: a host that is PID 1 or a subreaper, which
+  // adopts the helper, has to collect it like any orphan then.
   ~Launcher();
 
   // Starts `spec` and returns when its program executes. Blocks for about a

@@ -577,6 +577,12 @@ absl::Status Session::Close(bool wait) const {
       return ErrnoError(errno, "poll(launcher)", {.step = "launcher"});
     }
   }
+  // A host that is PID 1 or a subreaper has adopted it; others get ECHILD.
+  siginfo_t info;
+  while (::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info,
+                  WEXITED | __WALL) < 0 &&
+         errno == EINTR) {
+  }
   return absl::OkStatus();
 }
 
