@@ -1,14 +1,32 @@
 // Hosts that are unusual processes: whatever they are, they remain it.
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "absl/cleanup/cleanup.h"
+#include <atomic>
+#include <functional>
+#include <string>
+#include <thread>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "caisson/unique_fd.h"
 #include "gtest/gtest.h"
+#include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "tests/host_safety/scenario.h"
 #include "tests/host_safety/workload.h"
@@ -79,11 +97,130 @@ absl::Status HasNoStreams() {
   return status;
 }
 
+// Orphans become its children, the launcher among them.
+absl::Status IsSubreaper() {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  return StartsAndStaysAsItWas();
+}
+
+// As init programs do: collects whatever there is, also what is not its own.
+absl::Status IsGreedySubreaper() {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  const TestRoot root;
+  // The C library's first thread installs a signal handler.
+  std::thread([] {}).join();
+  return LeavesTheHostAlone([&] {
+    std::atomic<bool> stop{false};
+    std::thread collector([&stop] {
+      while (!stop) {
+        if (::waitpid(-1, nullptr, WNOHANG) <= 0) ::usleep(200);
+      }
+      while (::waitpid(-1, nullptr, 0) > 0) {
+      }
+    });
+    const absl::Status status = StartMany(root, kStarts);
+    stop = true;
+    collector.join();
+    return status;
+  });
+}
+
+// Runs `host` in a child; what failed is on standard error.
+absl::Status InChild(const std::function<absl::Status()>& host) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const absl::Status status = host();
+    if (!status.ok()) fprintf(stderr, "%s\n", status.ToString().c_str());
+    ::_exit(status.ok() ? 0 : 1);
+  }
+  int status = -1;
+  if (::waitpid(child, &status, 0) != child || status != 0) {
+    return absl::InternalError(absl::StrCat("wait status ", status));
+  }
+  return absl::OkStatus();
+}
+
+// A mount namespace whose mounts the machine never sees.
+absl::Status UnshareMounts(int more_flags = 0) {
+  if (::unshare(CLONE_NEWNS | more_flags) != 0) {
+    return ErrnoError(errno, "unshare");
+  }
+  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    return ErrnoError(errno, "mount(private)");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MountProc(const std::string& target) {
+  if (::mount("proc", target.c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+              nullptr) != 0) {
+    return ErrnoError(errno, absl::StrCat("mount(", target, ")"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status IsPid1() {
+  RETURN_IF_ERROR(UnshareMounts(CLONE_NEWPID));
+  return InChild([]() -> absl::Status {
+    if (::getpid() != 1) return absl::InternalError("not PID 1");
+    RETURN_IF_ERROR(MountProc("/proc"));
+    return StartsAndStaysAsItWas();
+  });
+}
+
+// In a tmpfs that has nothing but busybox and /proc, mounted on a directory of
+// an empty root. Another process removes that, in whose namespace nothing is
+// mounted there.
+absl::Status IsChrooted() {
+  const TestRoot outer;
+  return InChild([&]() -> absl::Status {
+    RETURN_IF_ERROR(UnshareMounts());
+    const std::string busybox = outer.path() + "/bin/busybox";
+    const UniqueFd program(::open(busybox.c_str(), O_RDONLY | O_CLOEXEC));
+    if (::mount("tmpfs", outer.path().c_str(), "tmpfs", 0, nullptr) != 0 ||
+        ::chroot(outer.path().c_str()) != 0 || ::chdir("/") != 0) {
+      return ErrnoError(errno, "chroot");
+    }
+    for (const char* name : {"/bin", "/proc", "/tmp"}) ::mkdir(name, 0755);
+    const UniqueFd copy(
+        ::open("/bin/busybox", O_WRONLY | O_CREAT | O_CLOEXEC, 0755));
+    while (::sendfile(copy.get(), program.get(), nullptr, 1 << 20) > 0) {
+    }
+    RETURN_IF_ERROR(MountProc("/proc"));
+    ::unsetenv("TEST_TMPDIR");
+    return StartsAndStaysAsItWas();
+  });
+}
+
+// As hosts in containers have it.
+absl::Status HasFilter() {
+  const TestRoot root;
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+  };
+  const sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    return ErrnoError(errno, "prctl(PR_SET_SECCOMP)");
+  }
+  return LeavesTheHostAlone([&] { return StartMany(root, kStarts); });
+}
+
 TEST(HostsTest, IgnoresSigchld) { EXPECT_TRUE(Passes("ignores SIGCHLD")); }
 TEST(HostsTest, CollectsNothing) { EXPECT_TRUE(Passes("collects nothing")); }
 TEST(HostsTest, BlocksAllSignals) { EXPECT_TRUE(Passes("blocks signals")); }
 TEST(HostsTest, HasManyDescriptors) { EXPECT_TRUE(Passes("descriptors")); }
 TEST(HostsTest, HasNoStreams) { EXPECT_TRUE(Passes("no streams")); }
+TEST(HostsTest, IsSubreaper) { EXPECT_TRUE(Passes("subreaper")); }
+TEST(HostsTest, IsGreedySubreaper) { EXPECT_TRUE(Passes("greedy subreaper")); }
+TEST(HostsTest, IsPid1) { EXPECT_TRUE(Passes("pid 1")); }
+TEST(HostsTest, IsChrooted) { EXPECT_TRUE(Passes("chroot")); }
+TEST(HostsTest, HasFilter) { EXPECT_TRUE(Passes("filter")); }
 
 }  // namespace
 }  // namespace caisson
@@ -95,5 +232,10 @@ int main(int argc, char** argv) {
        {"collects nothing", caisson::CollectsNothing},
        {"blocks signals", caisson::BlocksAllSignals},
        {"descriptors", caisson::HasManyDescriptors},
-       {"no streams", caisson::HasNoStreams}});
+       {"no streams", caisson::HasNoStreams},
+       {"subreaper", caisson::IsSubreaper},
+       {"greedy subreaper", caisson::IsGreedySubreaper},
+       {"pid 1", caisson::IsPid1},
+       {"chroot", caisson::IsChrooted},
+       {"filter", caisson::HasFilter}});
 }
