@@ -35,14 +35,37 @@ host_state() {
   ls -d /run/caisson-bench-* "$work"/caisson-bench.* 2>/dev/null
 }
 
-# has_row NAME AGAINST: a line of the JSON file with all fields.
-has_row() {
-  local number='[0-9]+(\.[0-9]+)?' text='"[^"]+"' pattern
-  pattern="\"name\": \"$1\", \"unit\": \"us\", \"median\": $number, \"p90\": $number, \"n\": 20, "
-  pattern+="\"against\": \"$2\", \"against_median\": $number, \"ratio\": $number, "
-  pattern+="\"ratio_q1\": $number, \"ratio_q3\": $number, "
-  pattern+="\"kernel\": $text, \"cpu\": $text, \"cores\": [1-9][0-9]*, \"date\": $text"
-  (($(grep -cxE "\{$pattern\}" "$work/rows.json") == 1))
+# rows_against PEER: 1 if it is installed, and so gets a row.
+rows_against() {
+  command -v "$1" >/dev/null
+  echo "$((!$?))"
+}
+
+number='-?[0-9]+(\.[0-9]+)?' text='"[^"]+"'
+machine="\"kernel\": $text, \"cpu\": $text, \"cores\": [1-9][0-9]*, \"date\": $text"
+
+# count_rows PATTERN: lines of the JSON file that have these fields and no others but
+# those of the machine.
+count_rows() {
+  grep -cxE "\{$1, $machine\}" "$work/rows.json"
+}
+
+# has_rows N NAME AGAINST
+has_rows() {
+  local pattern
+  pattern="\"name\": \"$2\", \"unit\": \"us\", \"median\": $number, \"p90\": $number, \"n\": 20, "
+  pattern+="\"against\": \"$3\", \"against_median\": $number, \"ratio\": $number, "
+  pattern+="\"ratio_q1\": $number, \"ratio_q3\": $number"
+  (($(count_rows "$pattern") == $1))
+}
+
+has_memory_row() {
+  local pattern field
+  pattern="\"name\": \"memory_per_container\", \"unit\": \"bytes\", \"value\": $number, \"n\": 100"
+  for field in host launcher program kernel_memory {host,launcher}_descriptors; do
+    pattern+=", \"$field\": $number"
+  done
+  (($(count_rows "$pattern") == 1))
 }
 
 rejects() {
@@ -83,19 +106,28 @@ kill_program() {
 make_root() {
   mkdir -p "$work"/root/{dev,etc,proc,sys} &&
     touch "$work"/root/etc/{passwd,group,hostname,hosts,resolv.conf} &&
-    install -m 755 "$bin/true" "$work/root/true"
+    install -m 755 "$bin/true" "$bin/wait" "$work/root"
 }
 
 before=$(host_state)
 make_root || exit 1
 check "killed worker" kill_program worker
 check "killed floor" kill_program floor
-check "20 rounds" "$run" --bin "$bin" --rounds 20 --json "$work/rows.json"
+check "20 rounds" \
+  "$run" --bin "$bin" --rounds 20 --containers 100 --json "$work/rows.json"
 cat "$work/rows.json"
-check "three rows" [ "$(wc -l <"$work/rows.json")" = 3 ]
-check "row start" has_row start floor
-check "row start_net" has_row start_net floor_net
-check "row start_heap" has_row start_heap start
+for row in start:floor start_net:floor_net start_heap:start \
+  start_throughput:floor_throughput exec:start; do
+  check "row $row" has_rows 1 "${row%:*}" "${row#*:}"
+done
+rows=6
+for peer in runc crun bwrap; do
+  installed=$(rows_against "$peer")
+  ((rows += installed))
+  check "$installed rows against $peer" has_rows "$installed" start "$peer"
+done
+check "row memory_per_container" has_memory_row
+check "$rows rows" [ "$(wc -l <"$work/rows.json")" = "$rows" ]
 check "interrupted by SIGTERM" interrupt TERM 143
 check "interrupted by SIGINT" interrupt INT 130
 after=$(host_state)
@@ -103,5 +135,6 @@ check "nothing left" diff <(echo "$before") <(echo "$after")
 check "--help" [ -n "$("$run" --help)" ]
 check "an unknown option" rejects --sideways
 check "a bad number of rounds" rejects --rounds 0
+check "a bad number of containers" rejects --containers many
 check "programs that are not there" rejects --bin "$work"
 exit "$((failures != 0))"

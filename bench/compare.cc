@@ -184,7 +184,7 @@ void Report(const std::vector<Program>& programs, const Options& options) {
     file.open(options.json, std::ios::app);
     if (!file) Fail(options.json + " cannot be written");
   }
-  std::cout << absl::StrFormat("%-12s %10s %10s   %-12s %10s %7s  %s\n", "row",
+  std::cout << absl::StrFormat("%-16s %10s %10s   %-16s %10s %7s  %s\n", "row",
                                "median us", "p90 us", "against", "median us",
                                "ratio", "quartiles");
   for (const std::string& row : options.rows) {
@@ -201,7 +201,7 @@ void Report(const std::vector<Program>& programs, const Options& options) {
     const double q1 = Quantile(ratios, 0.25);
     const double q3 = Quantile(ratios, 0.75);
     std::cout << absl::StrFormat(
-        "%-12s %10.1f %10.1f   %-12s %10.1f %7.2f  %.2f-%.2f\n", a.name, median,
+        "%-16s %10.1f %10.1f   %-16s %10.1f %7.2f  %.2f-%.2f\n", a.name, median,
         Quantile(a.us, 0.9), b.name, against, median / against, q1, q3);
     if (!file.is_open()) continue;
     file << absl::StrFormat(

@@ -23,6 +23,9 @@ void WriteAt(int dir, const char* path, int flags, const void* data,
 void OpenCgroups(void);
 void CloseCgroups(void);
 
+/* For one of several processes that start containers at once. */
+void NameCgroup(int worker);
+
 struct Cgroup {
   int directory; /* of version 2, for CLONE_INTO_CGROUP; or -1 */
   int join[2];   /* the `tasks` files of version 1, or -1 */

@@ -22,6 +22,7 @@ struct Hierarchy {
 };
 
 static char parent_name[64];
+static char group_name[16] = "bench";
 static struct Hierarchy hierarchies[3];
 static int count;
 
@@ -102,10 +103,28 @@ void OpenCgroups(void) {
 
 void CloseCgroups(void) {
   for (int i = 0; i < count; ++i) {
-    unlinkat(hierarchies[i].group, "bench", AT_REMOVEDIR);
+    unlinkat(hierarchies[i].group, group_name, AT_REMOVEDIR);
     unlinkat(hierarchies[i].parent, "floor", AT_REMOVEDIR);
     unlinkat(hierarchies[i].mount, parent_name, AT_REMOVEDIR);
   }
+}
+
+void NameCgroup(int worker) {
+  snprintf(group_name, sizeof(group_name), "bench%d", worker);
+}
+
+/* A file of this round's group. */
+static int OpenFile(const struct Hierarchy* hierarchy, const char* name) {
+  char path[64];
+  snprintf(path, sizeof(path), "%s/%s", group_name, name);
+  return (int)MUST(openat(hierarchy->group, path, O_WRONLY | O_CLOEXEC));
+}
+
+static void WriteFile(const struct Hierarchy* hierarchy, const char* name,
+                      const char* text) {
+  const int file = OpenFile(hierarchy, name);
+  MUST(write(file, text, strlen(text)));
+  close(file);
 }
 
 struct Cgroup MakeCgroup(void) {
@@ -113,23 +132,17 @@ struct Cgroup MakeCgroup(void) {
   int joins = 0;
   for (int i = 0; i < count; ++i) {
     const struct Hierarchy* hierarchy = &hierarchies[i];
-    MUST(mkdirat(hierarchy->group, "bench", 0755));
+    MUST(mkdirat(hierarchy->group, group_name, 0755));
     if (hierarchy->memory) {
-      WriteAt(
-          hierarchy->group,
-          hierarchy->v2 ? "bench/memory.max" : "bench/memory.limit_in_bytes",
-          O_WRONLY, MEMORY_LIMIT, strlen(MEMORY_LIMIT));
+      WriteFile(hierarchy,
+                hierarchy->v2 ? "memory.max" : "memory.limit_in_bytes",
+                MEMORY_LIMIT);
     }
-    if (hierarchy->pids) {
-      WriteAt(hierarchy->group, "bench/pids.max", O_WRONLY, PIDS_LIMIT,
-              strlen(PIDS_LIMIT));
-    }
+    if (hierarchy->pids) WriteFile(hierarchy, "pids.max", PIDS_LIMIT);
     if (hierarchy->v2) {
-      group.directory = (int)MUST(openat(hierarchy->group, "bench",
-                                         O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      group.directory = OpenDirectory(hierarchy->group, group_name);
     } else {
-      group.join[joins++] = (int)MUST(
-          openat(hierarchy->group, "bench/tasks", O_WRONLY | O_CLOEXEC));
+      group.join[joins++] = OpenFile(hierarchy, "tasks");
     }
   }
   return group;
@@ -137,6 +150,6 @@ struct Cgroup MakeCgroup(void) {
 
 void RemoveCgroup(void) {
   for (int i = 0; i < count; ++i) {
-    MUST(unlinkat(hierarchies[i].group, "bench", AT_REMOVEDIR));
+    MUST(unlinkat(hierarchies[i].group, group_name, AT_REMOVEDIR));
   }
 }

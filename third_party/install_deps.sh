@@ -14,7 +14,7 @@ usage: third_party/install_deps.sh [--bench] [--list]
 Installs, with apt-get and as root, what is missing of the Debian 12 packages
 that building, testing and the examples need.
 
-  --bench  also the container runtimes that bench/run.sh --peers compares with
+  --bench  also the container runtimes that bench/run.sh compares with
   --list   only print the names of the packages, one a line
 USAGE
 }
