@@ -1,10 +1,10 @@
 /* What a hostile program in a container does, one attack per run. Each prints
- * "ready" first, then a line for all that it got hold of, and goes on until it
- * is killed.
+ * "ready" first, then what it got hold of, and goes on until it is killed.
  *
  *   attacker swap A B        exchanges two names in one directory
  *   attacker replace A B     puts a new file and a link to B at A, in turns
  *   attacker trace           ptraces every process that it sees
+ *   attacker hold            the same, and never lets go
  *   attacker overwrite       writes to the programs of all that it sees
  *   attacker bomb            forks
  *   attacker mounts N        bind-mounts a directory of /tmp N times
@@ -26,6 +26,21 @@
 #include <unistd.h>
 
 static void ready(void) { printf("ready\n"); }
+
+/* Each line once: nobody reads before the end, and a pipe is soon full. */
+static void report(const char* what, const char* detail) {
+  static char* lines[256];
+  char line[300];
+  snprintf(line, sizeof(line), "%s%s%s", what, *detail ? " " : "", detail);
+  for (int i = 0; i < 256; ++i) {
+    if (lines[i] == NULL) {
+      lines[i] = strdup(line);
+      printf("%s\n", line);
+      return;
+    }
+    if (strcmp(lines[i], line) == 0) return;
+  }
+}
 
 static int swap(const char* a, const char* b) {
   ready();
@@ -57,7 +72,8 @@ static void print_link(const char* what, const char* path) {
   const ssize_t n = readlink(path, text, sizeof(text) - 1);
   if (n <= 0) return;
   text[n] = 0;
-  printf("%s %s\n", what, text);
+  if (strncmp(text, "pipe:", 5) == 0) text[4] = 0; /* each has a number */
+  report(what, text);
 }
 
 static void look_into(const char* pid) {
@@ -81,12 +97,21 @@ static void look_into(const char* pid) {
 static void trace(const char* pid) {
   const pid_t number = atoi(pid);
   if (ptrace(PTRACE_SEIZE, number, 0, 0) != 0) return;
-  printf("seized\n");
+  report("seized", "");
   if (ptrace(PTRACE_INTERRUPT, number, 0, 0) == 0) {
     waitpid(number, NULL, __WALL);
     look_into(pid);
     ptrace(PTRACE_DETACH, number, 0, 0);
   }
+  /* What dies while it is traced is its tracer's first. */
+  while (waitpid(-1, NULL, WNOHANG | __WALL) > 0) {
+  }
+}
+
+static void hold(const char* pid) {
+  const pid_t number = atoi(pid);
+  if (ptrace(PTRACE_SEIZE, number, 0, 0) != 0) return;
+  ptrace(PTRACE_INTERRUPT, number, 0, 0);
 }
 
 /* The first byte of every program is 0x7f: a success does no harm. */
@@ -164,6 +189,7 @@ int main(int argc, char** argv) {
     return replace(argv[2], argv[3]);
   }
   if (strcmp(attack, "trace") == 0) return for_all_processes(trace);
+  if (strcmp(attack, "hold") == 0) return for_all_processes(hold);
   if (strcmp(attack, "overwrite") == 0) return for_all_processes(overwrite);
   if (strcmp(attack, "bomb") == 0) bomb();
   if (strcmp(attack, "mounts") == 0 && argc == 3) return mounts(atoi(argv[2]));
