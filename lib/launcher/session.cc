@@ -371,13 +371,15 @@ absl::StatusOr<Session> Session::Connect(UniqueFd control) {
                       "mount(launcher's own tmpfs, procfs and sysfs)",
                       {.step = "launcher",
                        .hint = hello->isolation_error == EPERM
-                                   ? "the host needs CAP_SYS_ADMIN, or, in a "
+                                   ? "the host needs CAP_SYS_ADMIN and "
+                                     "CAP_SYS_CHROOT, or, in a "
                                      "user namespace, a /proc and /sys of "
                                      "which nothing is masked (as containers "
                                      "have it; mount_too_revealing(), linux "
                                      "fs/namespace.c)"
                                    : "the launcher cannot leave the host's "
-                                     "mounts; is the host's root a mount?"});
+                                     "mounts; is the machine's root a "
+                                     "file system that can be left?"});
   }
   return Session(std::move(control), std::move(pidfd[0]), *hello);
 }

@@ -23,11 +23,13 @@
 #include <thread>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "caisson/unique_fd.h"
+#include "caisson/caisson.h"
 #include "gtest/gtest.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/sys/open.h"
 #include "tests/host_safety/scenario.h"
 #include "tests/host_safety/workload.h"
 #include "tests/support/test_root.h"
@@ -168,27 +170,103 @@ absl::Status IsPid1() {
   });
 }
 
+constexpr char kProbe[] = "tests/support/syscall_probe";
+
+// A container has root's right to chroot, with which its working directory gets
+// out of its root. Above that there must be nothing, the machine's /usr least
+// of all.
+absl::Status ContainersStayInside(BorrowedFd probe) {
+  const TestRoot root;
+  ASSIGN_OR_RETURN(const std::string program,
+                   sys::ReadAll(probe, /*max_size=*/16 << 20, "probe"));
+  root.Write("bin/probe", program);
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0) return ErrnoError(errno, "pipe2");
+  const UniqueFd reader(fds[0]);
+  UniqueFd writer(fds[1]);
+  ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create());
+  ASSIGN_OR_RETURN(RootFs tree, RootFs::Create(root.Options()));
+  const auto number = [](long call) { return absl::StrCat(call); };
+  ProcessSpec spec;
+  spec.root = &tree;
+  spec.argv = {"probe",
+               number(SYS_chroot),
+               "s:/tmp",
+               ",",
+               number(SYS_chdir),
+               "s:../../../../../../../../../..",
+               ",",
+               number(SYS_faccessat),
+               "-100",
+               "s:bin/probe",
+               "0",
+               ",",
+               number(SYS_faccessat),
+               "-100",
+               "s:usr",
+               "0"};
+  spec.out = Stdio::Inherit(writer.borrow());
+  ASSIGN_OR_RETURN(const Process process, launcher.Start(spec));
+  writer.reset();
+  ASSIGN_OR_RETURN(const std::string seen,
+                   sys::ReadAll(reader.borrow(), /*max_size=*/4096, "output"));
+  RETURN_IF_ERROR(process.Wait().status());
+  if (seen == "0\n0\n0\n-2\n") return launcher.Shutdown();
+  return absl::InternalError(absl::StrCat("a container got out: ", seen));
+}
+
+absl::StatusOr<UniqueFd> OpenProbe() {
+  UniqueFd probe(::open(kProbe, O_RDONLY | O_CLOEXEC));
+  if (!probe.valid()) return ErrnoError(errno, kProbe);
+  return probe;
+}
+
+absl::Status Chroot(const std::string& path) {
+  if (::chroot(path.c_str()) != 0 || ::chdir("/") != 0) {
+    return ErrnoError(errno, "chroot");
+  }
+  ::unsetenv("TEST_TMPDIR");
+  return absl::OkStatus();
+}
+
+// In a directory that is no mount point and has nothing but busybox and /proc.
+// Another process removes it, in whose namespace nothing is mounted there.
+absl::Status IsChrooted() {
+  const TestRoot host_root;
+  const std::string proc = host_root.path() + "/proc";
+  if (::mkdir(proc.c_str(), 0555) != 0) return ErrnoError(errno, "mkdir");
+  return InChild([&]() -> absl::Status {
+    RETURN_IF_ERROR(UnshareMounts());
+    RETURN_IF_ERROR(MountProc(proc));
+    ASSIGN_OR_RETURN(const UniqueFd probe, OpenProbe());
+    RETURN_IF_ERROR(Chroot(host_root.path()));
+    RETURN_IF_ERROR(StartsAndStaysAsItWas());
+    return ContainersStayInside(probe.borrow());
+  });
+}
+
 // In a tmpfs that has nothing but busybox and /proc, mounted on a directory of
 // an empty root. Another process removes that, in whose namespace nothing is
 // mounted there.
-absl::Status IsChrooted() {
+absl::Status IsChrootedToMount() {
   const TestRoot outer;
   return InChild([&]() -> absl::Status {
     RETURN_IF_ERROR(UnshareMounts());
     const std::string busybox = outer.path() + "/bin/busybox";
     const UniqueFd program(::open(busybox.c_str(), O_RDONLY | O_CLOEXEC));
-    if (::mount("tmpfs", outer.path().c_str(), "tmpfs", 0, nullptr) != 0 ||
-        ::chroot(outer.path().c_str()) != 0 || ::chdir("/") != 0) {
-      return ErrnoError(errno, "chroot");
+    if (::mount("tmpfs", outer.path().c_str(), "tmpfs", 0, nullptr) != 0) {
+      return ErrnoError(errno, "mount(tmpfs)");
     }
+    ASSIGN_OR_RETURN(const UniqueFd probe, OpenProbe());
+    RETURN_IF_ERROR(Chroot(outer.path()));
     for (const char* name : {"/bin", "/proc", "/tmp"}) ::mkdir(name, 0755);
     const UniqueFd copy(
         ::open("/bin/busybox", O_WRONLY | O_CREAT | O_CLOEXEC, 0755));
     while (::sendfile(copy.get(), program.get(), nullptr, 1 << 20) > 0) {
     }
     RETURN_IF_ERROR(MountProc("/proc"));
-    ::unsetenv("TEST_TMPDIR");
-    return StartsAndStaysAsItWas();
+    RETURN_IF_ERROR(StartsAndStaysAsItWas());
+    return ContainersStayInside(probe.borrow());
   });
 }
 
@@ -220,6 +298,7 @@ TEST(HostsTest, IsSubreaper) { EXPECT_TRUE(Passes("subreaper")); }
 TEST(HostsTest, IsGreedySubreaper) { EXPECT_TRUE(Passes("greedy subreaper")); }
 TEST(HostsTest, IsPid1) { EXPECT_TRUE(Passes("pid 1")); }
 TEST(HostsTest, IsChrooted) { EXPECT_TRUE(Passes("chroot")); }
+TEST(HostsTest, IsChrootedToMount) { EXPECT_TRUE(Passes("chroot to mount")); }
 TEST(HostsTest, HasFilter) { EXPECT_TRUE(Passes("filter")); }
 
 }  // namespace
@@ -237,5 +316,6 @@ int main(int argc, char** argv) {
        {"greedy subreaper", caisson::IsGreedySubreaper},
        {"pid 1", caisson::IsPid1},
        {"chroot", caisson::IsChrooted},
+       {"chroot to mount", caisson::IsChrootedToMount},
        {"filter", caisson::HasFilter}});
 }

@@ -62,6 +62,27 @@ long MountSysfs(long root, unsigned attributes) {
   return -(status >> 8 & 0xff);
 }
 
+// To the namespace's root, from wherever the host was chrooted to. Otherwise
+// the machine's mounts would remain above the launcher's own, within reach of a
+// container that may chroot: ".." from outside of one's root goes up to there.
+// `elsewhere` is a mount that contains neither.
+long LeaveChroot(long elsewhere) {
+  const long old =
+      Call(__NR_openat, kCwd, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  if (old < 0) return old;
+  long result = Call(__NR_fchdir, elsewhere);
+  if (result >= 0) result = Call(__NR_chroot, ".");
+  if (result >= 0) result = Call(__NR_fchdir, old);
+  // PATH_MAX / 2 directories. In the root, ".." is the root.
+  constexpr char kUp[] =
+      "../../../../../../../../../../../../../../../../"
+      "../../../../../../../../../../../../../../../../";
+  for (int i = 0; result >= 0 && i < 64; ++i) result = Call(__NR_chdir, kUp);
+  if (result >= 0) result = Call(__NR_chroot, ".");
+  Call(__NR_close, old);
+  return result;
+}
+
 long EnterRoot(long root) {
   long result =
       Call(__NR_move_mount, root, "", kCwd, "/", MOVE_MOUNT_F_EMPTY_PATH);
@@ -86,11 +107,13 @@ long EnterRoot(long root) {
 int IsolateMounts() {
   long result = Call(__NR_unshare, CLONE_NEWNS);
   if (result < 0) return static_cast<int>(-result);
-  result = Call(__NR_mount, 0L, "/", 0L, kPrivate | kRecursive, 0L);
-  if (result < 0) return static_cast<int>(-result);
   const long root = NewMount("tmpfs", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
   if (root < 0) return static_cast<int>(-root);
-  result = EnterRoot(root);
+  result = LeaveChroot(root);
+  if (result >= 0) {
+    result = Call(__NR_mount, 0L, "/", 0L, kPrivate | kRecursive, 0L);
+  }
+  if (result >= 0) result = EnterRoot(root);
   Call(__NR_close, root);
   return result < 0 ? static_cast<int>(-result) : 0;
 }
