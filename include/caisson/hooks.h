@@ -75,7 +75,8 @@ struct HookProgram {
   std::string path;               // absolute, in the host's root
   std::vector<std::string> args;  // with argv[0]; empty: the path
   std::vector<std::string> env;   // "NAME=value"; nothing is inherited
-  // When it is killed and has failed; at least a second.
+  // When it is killed and has failed. What it started goes on until it ends by
+  // itself or the launcher does.
   absl::Duration timeout = absl::InfiniteDuration();
 };
 

@@ -28,6 +28,7 @@
 #define CAISSON_NAMESPACE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -103,6 +104,9 @@ struct Sysctl {
   std::string value;
 };
 
+// Token of NamespaceOptions.
+struct PidNamespaceTrusted {};
+
 struct NamespaceOptions {
   // New, or joined; then ProcessSpec::root must be null: the process lives in
   // the other one's root.
@@ -111,6 +115,10 @@ struct NamespaceOptions {
   // namespace, which is how the kernel ends what a dead host leaves. Without
   // ProcessSpec::init, the process is PID 1 of a new one.
   NamespaceSource pid = NamespaceSource::New();
+  // Weakening: joins `pid` without a user namespace. The processes there see
+  // the new one while it is set up; one that has CAP_SYS_PTRACE could take it
+  // over with all rights of the host. Launcher::Exec() does not have this gap.
+  std::optional<PidNamespaceTrusted> unsafe_joined_pid;
   NamespaceSource ipc = NamespaceSource::New();
   NamespaceSource uts = NamespaceSource::New();
   NamespaceSource cgroup = NamespaceSource::New();

@@ -148,11 +148,9 @@ struct ProcessSpec {
   // ADDR_NO_RANDOMIZE (0x0040000).
   std::optional<uint32_t> personality;
   // A session of its own (setsid(2)); with a terminal always. Without one, the
-  // process is in the launcher's session, which has no terminal.
+  // process has a process group of its own in the launcher's session, which has
+  // no terminal.
   bool new_session = true;
-  // What the process gets when the launcher dies, before the kernel kills
-  // everything that the launcher started; 0: nothing.
-  int parent_death_signal = 9;
 
   // A minimal PID 1 that collects orphans and forwards signals to the program,
   // which is its child then. It holds no descriptor and no capability but
@@ -276,7 +274,7 @@ class [[nodiscard]] Process final {
   absl::Status ResizeTerminal(TerminalSize size) const;
 
   // What the start consisted of, in order. Empty until it was started.
-  const std::vector<StepLatency>& latencies() const;
+  std::vector<StepLatency> latencies() const;
 
   // What was asked for but left out because the host may not grant it, as the
   // OCI runtime specification wants it: "RLIMIT_NOFILE: ...".

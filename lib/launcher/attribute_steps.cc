@@ -101,31 +101,52 @@ bool HasSysResource() {
   return (sets[0].effective >> CAP_SYS_RESOURCE & 1) != 0;
 }
 
-absl::Status AddLimit(PlanBuilder& plan, const ResourceLimit& limit,
-                      bool may_raise, std::vector<std::string>& omissions) {
-  ASSIGN_OR_RETURN(const int resource, ResourceOf(limit));
-  const std::string name = absl::StrCat("RLIMIT_", ShortName(limit.name));
-  if (limit.soft > limit.hard) {
-    return Bad("limits: ", name, " has a soft limit of ", limit.soft,
-               " above its hard limit of ", limit.hard);
+struct Limit {
+  int resource;
+  std::string name;
+  rlimit64 value;
+  bool raised = false;   // above the host's hard limit
+  std::string omission;  // why it is lower than asked for; or empty
+  bool late() const {
+    return resource == RLIMIT_NOFILE || resource == RLIMIT_NPROC;
+  }
+};
+
+// What is to be set: no hard limit beyond what the host may grant.
+absl::StatusOr<Limit> Grant(const ResourceLimit& wanted, bool may_raise) {
+  Limit limit;
+  ASSIGN_OR_RETURN(limit.resource, ResourceOf(wanted));
+  limit.name = absl::StrCat("RLIMIT_", ShortName(wanted.name));
+  if (wanted.soft > wanted.hard) {
+    return Bad("limits: ", limit.name, " has a soft limit of ", wanted.soft,
+               " above its hard limit of ", wanted.hard);
   }
   rlimit64 host;
-  if (::getrlimit64(static_cast<__rlimit_resource>(resource), &host) != 0) {
-    return ErrnoError(errno, absl::StrCat("getrlimit(", name, ")"),
+  if (::getrlimit64(static_cast<__rlimit_resource>(limit.resource), &host) !=
+      0) {
+    return ErrnoError(errno, absl::StrCat("getrlimit(", limit.name, ")"),
                       {.step = "security"});
   }
-  rlimit64 wanted = {.rlim_cur = limit.soft, .rlim_max = limit.hard};
-  if (wanted.rlim_max > host.rlim_max && !may_raise) {
-    omissions.push_back(absl::StrCat(
-        name, ": a hard limit above the host's own ", host.rlim_max,
-        " needs CAP_SYS_RESOURCE; the host's was taken"));
-    wanted.rlim_max = host.rlim_max;
-    wanted.rlim_cur = std::min(wanted.rlim_cur, wanted.rlim_max);
+  limit.value = {.rlim_cur = wanted.soft, .rlim_max = wanted.hard};
+  limit.raised = limit.value.rlim_max > host.rlim_max && may_raise;
+  if (limit.value.rlim_max > host.rlim_max && !may_raise) {
+    limit.omission = absl::StrCat(
+        limit.name, ": a hard limit above the host's own ", host.rlim_max,
+        " needs CAP_SYS_RESOURCE; the host's was taken");
+    limit.value.rlim_max = host.rlim_max;
+    limit.value.rlim_cur = std::min(limit.value.rlim_cur, limit.value.rlim_max);
   }
-  plan.Call(SYS_prlimit64, {0, resource, plan.Object(wanted), 0},
-            absl::StrCat("prlimit(", name, ", ", wanted.rlim_cur, ", ",
-                         wanted.rlim_max, ")"));
-  return absl::OkStatus();
+  return limit;
+}
+
+bool MayRaise(const ProcessSpec& spec, bool own_user_namespace) {
+  return !spec.limits.empty() && !own_user_namespace && HasSysResource();
+}
+
+void AddLimit(PlanBuilder& plan, const Limit& limit, rlimit64 value) {
+  plan.Call(SYS_prlimit64, {0, limit.resource, plan.Object(value), 0},
+            absl::StrCat("prlimit(", limit.name, ", ", value.rlim_cur, ", ",
+                         value.rlim_max, ")"));
 }
 
 absl::Status AddScheduler(PlanBuilder& plan, const Scheduler& scheduler) {
@@ -294,16 +315,31 @@ void AddOomScore(PlanBuilder& plan, const ProcessSpec& spec) {
 absl::Status AddAttributes(PlanBuilder& plan, const ProcessSpec& spec,
                            bool own_user_namespace,
                            std::vector<std::string>& omissions) {
-  const bool may_raise =
-      !spec.limits.empty() && !own_user_namespace && HasSysResource();
-  for (const ResourceLimit& limit : spec.limits) {
-    RETURN_IF_ERROR(AddLimit(plan, limit, may_raise, omissions));
+  const bool may_raise = MayRaise(spec, own_user_namespace);
+  for (const ResourceLimit& wanted : spec.limits) {
+    ASSIGN_OR_RETURN(const Limit limit, Grant(wanted, may_raise));
+    if (!limit.omission.empty()) omissions.push_back(limit.omission);
+    if (!limit.late()) {
+      AddLimit(plan, limit, limit.value);
+    } else if (limit.raised) {
+      AddLimit(plan, limit, {limit.value.rlim_max, limit.value.rlim_max});
+    }
   }
   if (spec.personality) {
     plan.Call(SYS_personality, {*spec.personality},
               absl::StrCat("personality(", *spec.personality, ")"));
   }
   return AddScheduling(plan, spec.scheduling);
+}
+
+absl::Status AddLateLimits(PlanBuilder& plan, const ProcessSpec& spec,
+                           bool own_user_namespace) {
+  const bool may_raise = MayRaise(spec, own_user_namespace);
+  for (const ResourceLimit& wanted : spec.limits) {
+    ASSIGN_OR_RETURN(const Limit limit, Grant(wanted, may_raise));
+    if (limit.late()) AddLimit(plan, limit, limit.value);
+  }
+  return absl::OkStatus();
 }
 
 bool LimitsDescriptors(const ProcessSpec& spec) {

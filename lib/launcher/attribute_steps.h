@@ -24,6 +24,12 @@ absl::Status AddAttributes(plan::PlanBuilder& plan, const ProcessSpec& spec,
                            bool own_user_namespace,
                            std::vector<std::string>& omissions);
 
+// The limits that the set-up itself could meet, RLIMIT_NOFILE and RLIMIT_NPROC:
+// at the end, when no right is needed to lower them. AddAttributes() has raised
+// the hard ones where that was asked for.
+absl::Status AddLateLimits(plan::PlanBuilder& plan, const ProcessSpec& spec,
+                           bool own_user_namespace);
+
 // Whether the limits contain RLIMIT_NOFILE, which CloseDescriptors() leaves
 // alone then.
 bool LimitsDescriptors(const ProcessSpec& spec);

@@ -124,6 +124,7 @@ void AddWorkingDirectory(PlanBuilder& plan, const std::string& cwd) {
       .Path(cwd)
       .Hint("ProcessSpec.cwd must be a directory of the root");
   plan.Call(SYS_fchdir, {directory}, call).Path(cwd);
+  plan.Call(SYS_close, {directory}, call);
 }
 
 absl::StatusOr<Slot> AddSetAsideExecutable(PlanBuilder& plan, BorrowedFd fd) {
@@ -170,15 +171,6 @@ absl::Status AddExec(const ProcessSpec& spec,
         .Path(path);
   }
   return absl::OkStatus();
-}
-
-// From the moment at which nothing needs a right of the launcher any more.
-void AddOrphanRule(PlanBuilder& plan, const ProcessSpec& spec) {
-  plan.DieWithLauncher();
-  if (spec.parent_death_signal != SIGKILL) {
-    plan.Call(SYS_prctl, {PR_SET_PDEATHSIG, spec.parent_death_signal, 0, 0, 0},
-              "prctl(PR_SET_PDEATHSIG)");
-  }
 }
 
 std::vector<V1Group> V1Groups(const Cgroup* cgroup) {
@@ -272,13 +264,20 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
     RETURN_IF_ERROR(MakeAwaitSocket(out, await));
   }
 
+  // While /proc is the launcher's: a joined one may lead anywhere
+  // (CVE-2019-16884).
+  const bool early = options.mount.is_joined();
+  if (early) {
+    AddOomScore(plan, spec);
+    AddLabels(plan, policy);
+  }
   steps.AddClone(plan, group.v2_directory);
   plan.Step("cgroup");
-  AddOomScore(plan, spec);
+  if (!early) AddOomScore(plan, spec);
   AddJoinGroup(plan, group);
   AddSessionKeyring(plan, policy);
   RETURN_IF_ERROR(steps.AddRest(plan));
-  AddLabels(plan, policy);
+  if (!early) AddLabels(plan, policy);
   if (out.early_await) plan.Await(await);
   DeviceSlots devices;
   if (spec.root != nullptr) {
@@ -292,7 +291,6 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
     devices = AddOpenDevices(plan, spec.terminal.has_value());
   }
   if (spec.init) {
-    plan.DieWithLauncher();
     plan.Init(AddInitFilter(plan));
   }
   RETURN_IF_ERROR(AddStreams(plan, spec, devices, user, out.ends));
@@ -306,14 +304,14 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
       AddAttributes(plan, spec, options.user.valid(), out.omissions));
   AddCredentials(plan, policy, user, spec.umask, launcher.identity.setgroups);
   AddWorkingDirectory(plan, spec.cwd);
-  AddOrphanRule(plan, spec);
   if (out.late_await) plan.Await(await);
   ASSIGN_OR_RETURN(const Slot listener,
                    AddListenerSocket(plan, policy, out.listener_socket));
   plan.CloseDescriptors(LimitsDescriptors(spec));
   AddInherited(plan, spec, set_aside);
-  AddFilter(plan, policy, user, listener);
+  RETURN_IF_ERROR(AddLateLimits(plan, spec, options.user.valid()));
   plan.Step("exec");
+  AddFilter(plan, policy, user, listener);
   RETURN_IF_ERROR(AddExec(spec, env, executable, out));
   return out;
 }
@@ -321,7 +319,9 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
 // The order is what keeps the container out: everything that takes rights or
 // descriptors of the host happens in a process that only joined the pid
 // namespace, and so is not in it; the one that is born there has no more than
-// its program will have.
+// its program will have. (Its filter comes last: a process that can trace it
+// could have it make system calls that the filter refuses, with the same
+// rights.)
 absl::StatusOr<Composition> ComposeExec(const Container& container,
                                         const ProcessSpec& spec,
                                         const SecurityPolicy& policy,
@@ -350,7 +350,6 @@ absl::StatusOr<Composition> ComposeExec(const Container& container,
       group.join_files.push_back(plan.Send(std::move(file)));
     }
   }
-  const Slot pidfd = plan.Send(container.pidfd);
 
   plan.Step("cgroup");
   AddOomScore(plan, spec);
@@ -358,17 +357,7 @@ absl::StatusOr<Composition> ComposeExec(const Container& container,
   AddSessionKeyring(plan, policy);
   AddLabels(plan, policy);
   plan.Step("namespaces");
-  for (const uint64_t flags :
-       {container.namespaces.first, container.namespaces.second}) {
-    if (flags == 0) continue;
-    plan.Call(SYS_setns, {pidfd, flags}, "setns(pidfd of the container)")
-        .Hint("ESRCH: the container's process has ended");
-  }
-  if (user_namespace) {
-    plan.Call(SYS_setgroups, {0, 0}, "setgroups([])").Tolerate(EPERM);
-    plan.Call(SYS_setresgid, {0, 0, 0}, "setresgid(0)");
-    plan.Call(SYS_setresuid, {0, 0, 0}, "setresuid(0)");
-  }
+  AddEnterContainer(plan, container.pidfd, container.namespaces);
   const DeviceSlots devices = AddOpenDevices(plan, spec.terminal.has_value());
   RETURN_IF_ERROR(AddStreams(plan, spec, devices, user, out.ends));
   plan.Step("security");
@@ -377,27 +366,22 @@ absl::StatusOr<Composition> ComposeExec(const Container& container,
   ASSIGN_OR_RETURN(const std::vector<Slot> set_aside, AddSetAside(plan, spec));
   RETURN_IF_ERROR(AddAttributes(plan, spec, user_namespace, out.omissions));
   AddCredentials(plan, policy, user, spec.umask, launcher.identity.setgroups);
-  for (const Slot slot : group.join_files) {
-    plan.Call(SYS_close, {slot}, "close(cgroup)");
-  }
-  if (group.v2_directory.valid()) {
-    plan.Call(SYS_close, {group.v2_directory}, "close(cgroup)");
-  }
-  plan.Call(SYS_close, {pidfd}, "close(pidfd)");
-  plan.Call(SYS_close, {devices.dev}, "close(\"/dev\")");
-  if (devices.devpts.valid()) {
-    plan.Call(SYS_close, {devices.devpts}, "close(\"/dev/pts\")");
-  }
-  plan.Fork(0, Slot(), "clone3()");
-  AddSession(plan, spec);
-  AddWorkingDirectory(plan, spec.cwd);
-  AddOrphanRule(plan, spec);
   ASSIGN_OR_RETURN(const Slot listener,
                    AddListenerSocket(plan, policy, out.listener_socket));
   plan.CloseDescriptors(LimitsDescriptors(spec));
+  // The change of user may have made it so again (fs.suid_dumpable).
+  plan.Call(SYS_prctl, {PR_SET_DUMPABLE, 0, 0, 0, 0},
+            "prctl(PR_SET_DUMPABLE, 0)");
+  // Without no_new_privs, loading it takes a right that the program may lack.
+  const bool filter_first = !policy.no_new_privileges();
+  if (filter_first) AddFilter(plan, policy, user, listener);
+  plan.Fork(0, Slot(), "clone3()");
+  AddSession(plan, spec);
+  AddWorkingDirectory(plan, spec.cwd);
   AddInherited(plan, spec, set_aside);
-  AddFilter(plan, policy, user, listener);
+  RETURN_IF_ERROR(AddLateLimits(plan, spec, user_namespace));
   plan.Step("exec");
+  if (!filter_first) AddFilter(plan, policy, user, listener);
   RETURN_IF_ERROR(AddExec(spec, env, executable, out));
   return out;
 }

@@ -36,6 +36,7 @@ using ::caisson::plan::Slot;
 
 constexpr char kOciVersion[] = "1.2.0";
 constexpr size_t kKeptOutput = 1024;
+constexpr int kMaxDrained = 16;  // reads of a full pipe
 
 // What the host's own programs see: its mounts, its root and its directory.
 struct HostPlace {
@@ -82,7 +83,6 @@ PlanBuilder PlanOf(const HookProgram& program, HostPlace place, UniqueFd input,
   plan.Call(SYS_dup3, {out, STDERR_FILENO, 0}, "dup3(2)");
   plan.Call(SYS_umask, {022}, "umask()");
   plan.Call(SYS_setsid, {}, "setsid()");
-  plan.DieWithLauncher();
   plan.CloseDescriptors();
   plan.Step("exec");
   plan.Exec(SYS_execve,
@@ -122,19 +122,17 @@ absl::StatusOr<int> AwaitExit(const launcher::Started& started, BorrowedFd pipe,
     if (ready < 0 && errno != EINTR) {
       return ErrnoError(errno, "ppoll(hook)", {.step = "hooks"});
     }
-    if (deadline.expired() && polls[0].revents == 0) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          "did not end within ", absl::FormatDuration(timeout), "; killed"));
-    }
-    if (ready <= 0) continue;
-    if (polls[1].revents != 0) {
-      open = ReadSome(pipe, output);
-    } else if (polls[0].revents != 0) {
+    if (ready > 0 && polls[0].revents != 0) {
       ASSIGN_OR_RETURN(
           const launcher::Message message,
           launcher::ReceiveMessage(started.channel.borrow(), nullptr, 0));
       return message.wait_status;
     }
+    if (deadline.expired()) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          "did not end within ", absl::FormatDuration(timeout), "; killed"));
+    }
+    if (ready > 0 && polls[1].revents != 0) open = ReadSome(pipe, output);
   }
 }
 
@@ -181,7 +179,8 @@ absl::Status RunOnHost(const launcher::Session& session,
     sys::SendSignal(started.pidfd.borrow(), SIGKILL).IgnoreError();
     return Failed(program, status.status().message(), output);
   }
-  while (ReadSome(pipe.borrow(), output)) {
+  // What it wrote before its end; a descendant may write for ever.
+  for (int i = 0; i < kMaxDrained && ReadSome(pipe.borrow(), output); ++i) {
   }
   if (*status == 0) return absl::OkStatus();
   return Failed(program,

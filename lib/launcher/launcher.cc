@@ -158,6 +158,8 @@ absl::Status Launcher::State::Advance(launcher::Composition& composition,
   ASSIGN_OR_RETURN(process.started,
                    session->Begin(composition.plan, Deadline(timeout)));
   if (spec.root != nullptr) spec.root->MarkAttached();
+  // The child has its own; an end of a pipe that is kept would hide its end.
+  composition.plan.DropDescriptors();
   if (composition.early_await) {
     RETURN_IF_ERROR(session->ReachAwait(composition.plan, process.started,
                                         composition.await_socket.borrow(),
@@ -177,7 +179,11 @@ absl::Status Launcher::State::Advance(launcher::Composition& composition,
                                composition.await_socket.borrow(),
                                Deadline(timeout));
   }
-  return session->Finish(composition.plan, process.started, Deadline(timeout));
+  ASSIGN_OR_RETURN(
+      std::vector<StepLatency> latencies,
+      session->Finish(composition.plan, process.started, Deadline(timeout)));
+  process.Publish(std::move(latencies));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Process> Launcher::State::Complete(
@@ -228,6 +234,7 @@ absl::StatusOr<Process> Launcher::State::Begin(const ProcessSpec& spec,
                    launcher::Compose(spec, policy, view(), until));
   auto state = std::make_unique<Process::State>(session, policy);
   state->namespaces = composition.namespaces;
+  state->has_init = spec.init;
   state->own_pid_namespace =
       spec.namespaces == nullptr || spec.namespaces->options().pid.is_new();
   if (spec.cgroup != nullptr) {

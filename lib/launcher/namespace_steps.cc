@@ -69,6 +69,26 @@ std::string OffsetLine(absl::string_view clock, absl::Duration offset) {
   return absl::StrCat(clock, " ", time.tv_sec, " ", time.tv_nsec, "\n");
 }
 
+// What is done through /proc must not meet that of a container, and what is set
+// up with the launcher's rights must not be seen by it.
+absl::Status CheckJoins(const NamespaceOptions& options) {
+  if (options.mount.is_joined() &&
+      (options.time.is_new() || !options.sysctls.empty())) {
+    return absl::InvalidArgumentError(
+        "NamespaceOptions.mount is joined: a new time namespace and sysctls "
+        "need the launcher's /proc");
+  }
+  if (options.pid.is_joined() && !options.user.valid() &&
+      !options.unsafe_joined_pid) {
+    return absl::InvalidArgumentError(
+        "NamespaceOptions.pid is joined without NamespaceOptions.user: a "
+        "process there that has CAP_SYS_PTRACE could take the new one while it "
+        "is set up with the host's rights; share a user namespace, or trust "
+        "those processes with unsafe_joined_pid");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<GroupSlots> SendGroup(PlanBuilder& plan, const Cgroup* cgroup) {
@@ -97,8 +117,26 @@ void AddJoinGroup(PlanBuilder& plan, const GroupSlots& group) {
   }
 }
 
+void AddEnterContainer(PlanBuilder& plan, BorrowedFd pidfd,
+                       const ContainerNamespaces& namespaces) {
+  // The launcher's groups mean nothing inside, and may not be left there.
+  plan.Call(SYS_setgroups, {0, 0}, "setgroups([])").Tolerate(EPERM);
+  const Slot container = plan.Send(pidfd);
+  for (const uint64_t flags : {namespaces.first, namespaces.second}) {
+    if (flags == 0) continue;
+    plan.Call(SYS_setns, {container, flags}, "setns(pidfd of the container)")
+        .Hint("ESRCH: the container's process has ended");
+  }
+  plan.Call(SYS_close, {container}, "close(pidfd)");
+  if ((namespaces.second & CLONE_NEWUSER) == 0) return;
+  plan.Call(SYS_setgroups, {0, 0}, "setgroups([])").Tolerate(EPERM);
+  plan.Call(SYS_setresgid, {0, 0, 0}, "setresgid(0)");
+  plan.Call(SYS_setresuid, {0, 0, 0}, "setresuid(0)");
+}
+
 absl::StatusOr<NamespaceSteps> NamespaceSteps::Create(
     const Namespace& namespaces, const NetEndpoint* network) {
+  RETURN_IF_ERROR(CheckJoins(namespaces.options()));
   NamespaceSteps steps(namespaces, network);
   const NamespaceOptions& options = namespaces.options();
   steps.clone_flags_ = namespaces.clone_flags();

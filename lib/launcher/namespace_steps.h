@@ -36,6 +36,11 @@ absl::StatusOr<GroupSlots> SendGroup(plan::PlanBuilder& plan,
 // Moves the process, which must have one thread.
 void AddJoinGroup(plan::PlanBuilder& plan, const GroupSlots& group);
 
+// Brings the process into the namespaces of another, as their root; its
+// children are in that one's pid namespace.
+void AddEnterContainer(plan::PlanBuilder& plan, BorrowedFd pidfd,
+                       const ContainerNamespaces& namespaces);
+
 class NamespaceSteps final {
  public:
   // INVALID_ARGUMENT names what does not go together.

@@ -135,6 +135,9 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Time time) const {
       state_->exit = exit;
       return exit;
     }
+    if (message.ok()) {
+      return absl::InternalError("the launcher sent an unexpected message");
+    }
     if (!absl::IsUnavailable(message.status())) return message.status();
   }
   // The launcher died, and the kernel is killing what it started.
@@ -172,17 +175,21 @@ absl::Status Process::SignalAll(int signal) const {
   if (!state_->own_pid_namespace) return Signal(signal);
   plan::PlanBuilder plan;
   plan.Step("signal");
-  plan.Call(SYS_setns, {plan.Send(pidfd()), CLONE_NEWPID},
-            "setns(pid namespace of the process)")
-      .Hint("ESRCH: the process has ended");
-  // What is born there can do nothing but this.
+  // What is born there has what the container has, and may do nothing but this.
+  launcher::AddEnterContainer(plan, pidfd(), state_->namespaces);
+  for (int i = 0; i < 3; ++i) {
+    plan.Call(SYS_close, {i}, absl::StrCat("close(", i, ")"));
+  }
   launcher::AddOnlyCapability(plan, CAP_KILL);
   plan.Fork(0, plan::Slot(), "clone3()");
   plan.Call(SYS_kill, {-1, signal}, absl::StrCat("kill(-1, ", signal, ")"))
       .Tolerate(ESRCH);  // there is only PID 1
   plan.Exit();
   const absl::Status others = state_->session->Run(plan).status();
-  const absl::Status first = Signal(signal);
+  // An init would forward it to its child, which has it already.
+  const bool forwards =
+      state_->has_init && signal != SIGKILL && signal != SIGSTOP;
+  const absl::Status first = Signal(forwards ? 0 : signal);
   if (absl::IsNotFound(first)) return first;
   return others.ok() ? first : others;
 }
@@ -205,10 +212,10 @@ absl::Status Process::Start() {
     status = ReleaseAwait(composition.await_socket.borrow());
   }
   if (status.ok()) {
-    status = ExplainFailure(
-        state_->session->Finish(composition.plan, state_->started,
-                                Deadline(pending->timeout)),
-        composition);
+    auto latencies = state_->session->Finish(composition.plan, state_->started,
+                                             Deadline(pending->timeout));
+    status = ExplainFailure(latencies.status(), composition);
+    if (latencies.ok()) state_->Publish(*std::move(latencies));
   }
   if (status.ok() && composition.listener_socket.valid()) {
     auto listener = plan::ReceiveFds(composition.listener_socket.borrow(), 1);
@@ -227,6 +234,7 @@ absl::Status Process::Start() {
 absl::Status Process::Destroy() {
   {
     absl::MutexLock lock(&state_->mutex);
+    state_->pending.reset();
     if (state_->destroyed) {
       return absl::FailedPreconditionError(
           "Process::Destroy(): the process was destroyed already");
@@ -277,8 +285,9 @@ absl::Status Process::ResizeTerminal(TerminalSize size) const {
   return absl::OkStatus();
 }
 
-const std::vector<StepLatency>& Process::latencies() const {
-  return state_->started.latencies;
+std::vector<StepLatency> Process::latencies() const {
+  absl::MutexLock lock(&state_->mutex);
+  return state_->latencies;
 }
 
 const std::vector<std::string>& Process::omissions() const {
@@ -292,6 +301,13 @@ HookState Process::State::HookStateOf(absl::string_view status) const {
           .pidfd = started.pidfd.borrow(),
           .bundle = hooks.bundle,
           .annotations = hooks.annotations};
+}
+
+void Process::State::Publish(std::vector<StepLatency> steps) {
+  absl::MutexLock lock(&mutex);
+  latencies = std::move(steps);
+  // Only an init leaves something there later.
+  if (!has_init) started.plan.reset();
 }
 
 absl::Status ReleaseAwait(BorrowedFd socket) {

@@ -39,11 +39,14 @@ struct Process::State {
       : session(std::move(s)), policy(p) {}
 
   HookState HookStateOf(absl::string_view status) const;
+  // The plan has ended well.
+  void Publish(std::vector<StepLatency> steps);
 
   const std::shared_ptr<const launcher::Session> session;
   const pid_t creator = ::getpid();
 
-  // Constant once the process was created, but for what ends with the plan.
+  // Constant once the process was created, but for `plan`, which the mutex
+  // guards from then on, and `status`, which only Start() uses.
   launcher::Started started;
   UniqueFd terminal;
   Hooks hooks;
@@ -51,6 +54,7 @@ struct Process::State {
   // Of a container that Exec() joins.
   launcher::ContainerNamespaces namespaces;
   bool own_pid_namespace = false;
+  bool has_init = false;
   std::vector<CgroupPath> group;
   int64_t oom_kills_before = 0;
   const SecurityPolicy policy;
@@ -58,6 +62,7 @@ struct Process::State {
   absl::Mutex mutex;
   std::optional<Pending> pending ABSL_GUARDED_BY(mutex);
   bool destroyed ABSL_GUARDED_BY(mutex) = false;
+  std::vector<StepLatency> latencies ABSL_GUARDED_BY(mutex);
   UniqueFd in ABSL_GUARDED_BY(mutex);
   UniqueFd out ABSL_GUARDED_BY(mutex);
   UniqueFd err ABSL_GUARDED_BY(mutex);

@@ -46,6 +46,7 @@ void AddLabel(PlanBuilder& plan, const std::string& path,
             absl::StrCat("write(", Quoted(path), ", ", Quoted(text), ")"))
       .Path(path)
       .Hint(hint);
+  plan.Call(SYS_close, {file}, absl::StrCat("close(", Quoted(path), ")"));
 }
 
 // ---- Capabilities ----------------------------------------------------------
@@ -149,10 +150,10 @@ constexpr char kAddRule[] = "landlock_add_rule(path)";
 
 // What exists is either a directory or something else, which takes fewer
 // rights; those that it takes anyway are added twice.
-void AddPathRule(PlanBuilder& plan, Slot ruleset, const LandlockPath& rule) {
+void AddPathRule(PlanBuilder& plan, Slot ruleset, Slot path,
+                 const LandlockPath& rule) {
   const open_how how = {.flags = O_PATH | O_CLOEXEC,
                         .resolve = RESOLVE_NO_MAGICLINKS};
-  const Slot path = plan.NewSlot();
   auto open =
       plan.Call(
               SYS_openat2,
@@ -163,7 +164,7 @@ void AddPathRule(PlanBuilder& plan, Slot ruleset, const LandlockPath& rule) {
           .Hint(
               "a Landlock rule of SecurityOptions names it; what lies behind a "
               "magic link (/proc/self/fd/1) is out of its reach");
-  if (rule.if_exists) open.Tolerate(ENOENT, /*skip=*/4);
+  if (rule.if_exists) open.Tolerate(ENOENT, /*skip=*/5);
   for (const bool directory : {true, false}) {
     landlock_path_beneath_attr attr = {};
     attr.allowed_access = directory ? rule.directory_access : rule.file_access;
@@ -175,6 +176,7 @@ void AddPathRule(PlanBuilder& plan, Slot ruleset, const LandlockPath& rule) {
             .Path(rule.path);
     if (directory) add.Tolerate(EINVAL);
   }
+  plan.Call(SYS_close, {path}, absl::StrCat("close(", Quoted(rule.path), ")"));
 }
 
 // Built in the child, where everything is mounted: a rule is about a file, not
@@ -185,8 +187,9 @@ Slot AddRuleset(PlanBuilder& plan, const security::Landlock& landlock) {
             {plan.Object(landlock.attr), sizeof(landlock.attr), 0},
             "landlock_create_ruleset()")
       .Into(ruleset);
+  const Slot path = plan.NewSlot();
   for (const LandlockPath& rule : landlock.paths) {
-    AddPathRule(plan, ruleset, rule);
+    AddPathRule(plan, ruleset, path, rule);
   }
   for (const LandlockPortAttr& rule : landlock.ports) {
     plan.Call(SYS_landlock_add_rule,

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -137,7 +138,10 @@ absl::Status AwaitEndOfFile(BorrowedFd pipe, const Deadline& deadline) {
     pollfd poll = {.fd = pipe.get(), .events = POLLIN, .revents = 0};
     RETURN_IF_ERROR(Poll(absl::MakeSpan(&poll, 1), deadline));
     char byte;
-    if (::read(pipe.get(), &byte, 1) == 0) return absl::OkStatus();
+    const ssize_t size = ::read(pipe.get(), &byte, 1);
+    if (size == 0) return absl::OkStatus();
+    // Nobody writes there.
+    if (size > 0) return absl::InternalError("data on a start's status pipe");
   }
 }
 
@@ -253,8 +257,19 @@ absl::Status RejectError(const Message& message) {
   }
 }
 
+absl::Duration MonotonicNow() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return absl::DurationFromTimespec(now);
+}
+
+// The child takes no time after an exec: it ended when its host saw that.
 std::vector<StepLatency> Latencies(const plan::PlanBuilder& plan,
-                                   const plan::Result& result) {
+                                   plan::Result result, absl::Duration ended) {
+  if (result.steps <= plan::kMaxSteps && result.state == plan::kExecuting) {
+    result.time[1 + result.steps] =
+        static_cast<uint64_t>(absl::ToInt64Nanoseconds(ended));
+  }
   std::vector<StepLatency> latencies;
   auto add = [&](absl::string_view name, size_t i) {
     if (result.time[i] < result.time[i - 1]) return;
@@ -446,11 +461,12 @@ absl::StatusOr<Session> Session::Share() const {
 
 absl::StatusOr<Message> Session::ReceiveAnswer(BorrowedFd channel,
                                                std::vector<UniqueFd>* fds,
-                                               Deadline deadline) const {
+                                               Deadline deadline,
+                                               int flags) const {
   pollfd polls[] = {{channel.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}};
   RETURN_IF_ERROR(Poll(polls, deadline));
   if (polls[0].revents == 0) return Dead("start");
-  return ReceiveMessage(channel, fds, MSG_DONTWAIT);
+  return ReceiveMessage(channel, fds, MSG_DONTWAIT | flags);
 }
 
 void Session::Abandon(const Started& started) const {
@@ -475,8 +491,16 @@ absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
   channel.second.reset();
 
   std::vector<UniqueFd> received;
-  ASSIGN_OR_RETURN(const Message answer,
-                   ReceiveAnswer(channel.first.borrow(), &received, deadline));
+  auto first = ReceiveAnswer(channel.first.borrow(), &received, deadline);
+  if (absl::IsDeadlineExceeded(first.status())) {
+    // From here on the launcher cannot answer, and ends what it starts.
+    ::shutdown(channel.first.get(), SHUT_RD);
+    const auto late =
+        ReceiveMessage(channel.first.borrow(), &received, MSG_DONTWAIT);
+    if (late.ok()) started.serial = late->serial;
+    if (late.ok()) Abandon(started);
+  }
+  ASSIGN_OR_RETURN(const Message answer, std::move(first));
   if (answer.kind == kRejected) return RejectError(answer);
   started.serial = answer.serial;
   if (answer.kind != kStarted || received.size() != 2) {
@@ -519,7 +543,7 @@ absl::Status Session::ReachAwait(const plan::PlanBuilder& plan,
     if (status.ok()) return status;
   } else if (status.ok()) {
     // The plan is over before it came that far.
-    status = AwaitEnd(plan, started, deadline);
+    status = AwaitEnd(plan, started, deadline).status();
     if (status.ok()) {
       status = absl::InternalError("the plan did not wait for its host");
     }
@@ -528,36 +552,36 @@ absl::Status Session::ReachAwait(const plan::PlanBuilder& plan,
   return status;
 }
 
-absl::Status Session::AwaitEnd(const plan::PlanBuilder& plan, Started& started,
-                               Deadline deadline) const {
+absl::StatusOr<std::vector<StepLatency>> Session::AwaitEnd(
+    const plan::PlanBuilder& plan, Started& started, Deadline deadline) const {
   RETURN_IF_ERROR(AwaitEndOfFile(started.status.borrow(), deadline));
+  const absl::Duration ended = MonotonicNow();
   ASSIGN_OR_RETURN(const plan::Result result,
                    ReadResult(started.plan.borrow()));
   if (result.state == plan::kFailed) return OperationError(plan, result);
   if (result.state != plan::kExecuting && result.state != plan::kDone) {
-    auto message = ReceiveAnswer(started.channel.borrow(), nullptr, deadline);
-    if (message.ok() && message->kind == kForked) {
-      message = ReceiveAnswer(started.channel.borrow(), nullptr, deadline);
-    }
+    absl::Status followed = FollowFork(plan, started, deadline);
+    // Left there for whoever waits for the process.
+    const auto message =
+        ReceiveAnswer(started.channel.borrow(), nullptr, deadline, MSG_PEEK);
     return KilledDuringSetup(plan, result, message);
   }
-  started.latencies = Latencies(plan, result);
-  return FollowFork(plan, started, deadline);
+  RETURN_IF_ERROR(FollowFork(plan, started, deadline));
+  return Latencies(plan, result, ended);
 }
 
-absl::Status Session::Finish(const plan::PlanBuilder& plan, Started& started,
-                             Deadline deadline) const {
-  const absl::Status status = AwaitEnd(plan, started, deadline);
-  if (!status.ok()) Abandon(started);
+absl::StatusOr<std::vector<StepLatency>> Session::Finish(
+    const plan::PlanBuilder& plan, Started& started, Deadline deadline) const {
+  auto latencies = AwaitEnd(plan, started, deadline);
+  if (!latencies.ok()) Abandon(started);
   started.status.reset();
-  if (!plan.has_init()) started.plan.reset();
-  return status;
+  return latencies;
 }
 
 absl::StatusOr<Started> Session::Run(const plan::PlanBuilder& plan) const {
   const Deadline deadline(kStartTimeout);
   ASSIGN_OR_RETURN(Started started, Begin(plan, deadline));
-  RETURN_IF_ERROR(Finish(plan, started, deadline));
+  ASSIGN_OR_RETURN(started.latencies, Finish(plan, started, deadline));
   return started;
 }
 

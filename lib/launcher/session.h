@@ -30,10 +30,10 @@ struct Started {
   UniqueFd pidfd;
   UniqueFd channel;  // carries one kExited message, then end of file
   UniqueFd status;   // a pipe that ends with the plan; closed then
-  UniqueFd plan;     // closed with the plan, unless it has an init
+  UniqueFd plan;     // the block, in which an init leaves a status
   uint64_t serial = 0;
-  bool forked = false;  // pidfd is that of the successor
-  std::vector<StepLatency> latencies;
+  bool forked = false;                 // pidfd is that of the successor
+  std::vector<StepLatency> latencies;  // by Run()
 };
 
 // Thread-safe: a request is one message, its answers have a channel of their
@@ -66,8 +66,9 @@ class Session final {
   absl::Status ReachAwait(const plan::PlanBuilder& plan, Started& started,
                           BorrowedFd socket, Deadline deadline) const;
   // Waits for the end of the plan.
-  absl::Status Finish(const plan::PlanBuilder& plan, Started& started,
-                      Deadline deadline) const;
+  absl::StatusOr<std::vector<StepLatency>> Finish(const plan::PlanBuilder& plan,
+                                                  Started& started,
+                                                  Deadline deadline) const;
   // Kills a process whose start is given up.
   void Abandon(const Started& started) const;
 
@@ -90,12 +91,12 @@ class Session final {
   // a forked copy of the host keeps the channel open.
   absl::StatusOr<Message> ReceiveAnswer(BorrowedFd channel,
                                         std::vector<UniqueFd>* fds,
-                                        Deadline deadline) const;
+                                        Deadline deadline, int flags = 0) const;
   // Takes the pidfd of the process that took the first one's place.
   absl::Status FollowFork(const plan::PlanBuilder& plan, Started& started,
                           Deadline deadline) const;
-  absl::Status AwaitEnd(const plan::PlanBuilder& plan, Started& started,
-                        Deadline deadline) const;
+  absl::StatusOr<std::vector<StepLatency>> AwaitEnd(
+      const plan::PlanBuilder& plan, Started& started, Deadline deadline) const;
 
   UniqueFd control_;
   UniqueFd pidfd_;

@@ -43,7 +43,6 @@ class ShellPlan {
       plan_.Call(SYS_dup3, {slot, i, 0}, "dup3(/dev/null)");
     }
     plan_.Step("security");
-    plan_.DieWithLauncher();
     plan_.CloseDescriptors();
     plan_.Step("exec");
     plan_.Exec(SYS_execve,

@@ -13,7 +13,6 @@ namespace {
 
 constexpr int kMaxDescriptor = 255;
 constexpr mode_t kMaxUmask = 0777;
-constexpr int kMaxSignal = 64;
 
 template <typename... Parts>
 absl::Status Bad(const Parts&... parts) {
@@ -70,10 +69,6 @@ absl::Status CheckNumbers(const ProcessSpec& spec) {
     return Bad("oom_score_adj ", *spec.oom_score_adj,
                " is not from -1000 to 1000");
   }
-  if (spec.parent_death_signal < 0 || spec.parent_death_signal > kMaxSignal) {
-    return Bad("parent_death_signal ", spec.parent_death_signal,
-               " is no signal");
-  }
   if (spec.start_timeout <= absl::ZeroDuration()) {
     return Bad("start_timeout is not positive");
   }
@@ -113,6 +108,18 @@ absl::Status CheckExecSpec(const ProcessSpec& spec) {
     return Bad("network is the container's own in Exec()");
   }
   if (spec.init) return Bad("init is for the first process of a container");
+  if (!spec.hooks.empty()) {
+    return Bad("hooks are for the first process of a container");
+  }
+  // It would not survive the clone that brings the process into the container,
+  // and nothing may set it afterwards.
+  if (spec.scheduling.scheduler &&
+      (spec.scheduling.scheduler->reset_on_fork ||
+       spec.scheduling.scheduler->policy == SchedulerPolicy::kDeadline)) {
+    return Bad(
+        "scheduling.scheduler: kDeadline and reset_on_fork are for the first "
+        "process of a container");
+  }
   return absl::OkStatus();
 }
 

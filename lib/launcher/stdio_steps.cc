@@ -214,6 +214,9 @@ void AddSession(PlanBuilder& plan, const ProcessSpec& spec) {
   // No terminal of the host can be stolen or pushed into.
   if (spec.new_session || spec.terminal) {
     plan.Call(SYS_setsid, {}, "setsid()");
+  } else {
+    // The launcher's process group would reach into other containers.
+    plan.Call(SYS_setpgid, {0, 0}, "setpgid(0, 0)");
   }
   if (spec.terminal) {
     plan.Call(SYS_ioctl, {STDIN_FILENO, TIOCSCTTY, 0}, "ioctl(TIOCSCTTY)");

@@ -1,9 +1,6 @@
 #include "lib/plan/builder.h"
 
-#include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -125,11 +122,6 @@ void PlanBuilder::Store(Data where, Slot slot) {
   // The first argument is an offset into the data area, the second a slot;
   // Serialize() turns both into those of the block.
   Append(kStoreSlot, 0, {where, slot}, "store descriptor");
-}
-
-void PlanBuilder::DieWithLauncher() {
-  Call(SYS_prctl, {PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0},
-       "prctl(PR_SET_PDEATHSIG, SIGKILL)");
 }
 
 void PlanBuilder::CloseDescriptors(bool limited) {

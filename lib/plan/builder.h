@@ -138,8 +138,6 @@ class PlanBuilder final {
              absl::string_view call);
   // Stores the descriptor of `slot` as int32 at `where`, at run time.
   void Store(Data where, Slot slot);
-  // SIGKILL at the launcher's death: before the kernel ends its pid namespace.
-  void DieWithLauncher();
   // `limited`: the plan set RLIMIT_NOFILE.
   void CloseDescriptors(bool limited = false);
   // Replaces the program; see kExec and kTryNext.
@@ -171,6 +169,8 @@ class PlanBuilder final {
   absl::StatusOr<std::string> Serialize() const;
 
   const std::vector<BorrowedFd>& fds() const { return fds_; }
+  // Closes what the builder owns, once the plan was sent.
+  void DropDescriptors() { owned_.clear(); }
   const std::vector<std::string>& steps() const { return steps_; }
   size_t op_count() const { return ops_.size(); }
   // Whether the process at the end is another one than at the start.

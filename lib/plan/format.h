@@ -19,7 +19,8 @@ inline constexpr uint32_t kMaxSize = 8u << 20;
 inline constexpr uint32_t kMaxOps = 4096;
 // SCM_MAX_FD is 253; three descriptors of a request are not the plan's.
 inline constexpr uint32_t kMaxFds = 250;
-inline constexpr uint32_t kMaxSlots = 512;
+// All of them, and what a child has beside, lie below what it sets aside.
+inline constexpr uint32_t kMaxSlots = 280;
 inline constexpr uint32_t kMaxSteps = 16;
 inline constexpr uint32_t kMaxIdMap = 4096;
 // Descriptors with these numbers survive kCloseDescriptors.

@@ -302,7 +302,6 @@ absl::StatusOr<ScriptResult> RootFsTestBase::Run(BuiltRoot& root,
   const Slot out = plan.Send(std::move(input));
   plan.Call(SYS_dup3, {out, 1, 0}, "dup3(1)");
   plan.Call(SYS_dup3, {out, 2, 0}, "dup3(2)");
-  plan.DieWithLauncher();
   plan.CloseDescriptors();
   plan.Step("exec");
   plan.Exec(SYS_execve,

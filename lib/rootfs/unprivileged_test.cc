@@ -75,7 +75,6 @@ class UnprivilegedTest : public ::testing::Test {
       RETURN_IF_ERROR(root->AddTo(plan, {}).status());
       const plan::Slot out = plan.Send(UniqueFd(fds[1]));
       for (int i = 0; i < 3; ++i) plan.Call(SYS_dup3, {out, i, 0}, "dup3()");
-      plan.DieWithLauncher();
       plan.CloseDescriptors();
       plan.Step("exec");
       plan.Exec(

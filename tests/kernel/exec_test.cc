@@ -249,12 +249,13 @@ TEST_F(ExecTest, WatcherWithPtraceFindsNothingOfTheHost) {
       SecurityPolicy policy,
       SecurityPolicy::Create({.unsafe_add_capabilities = {"CAP_SYS_PTRACE"},
                               .unsafe_seccomp = SeccompUnconfined{}}));
+  // (The container's own "/" is open while the working directory is set.)
   // Prints what every process but itself has open and may do, all the time.
   ProcessSpec watcher = Shell(
       "echo ready; while :; do for p in /proc/[0-9]*; do "
       "[ $p = /proc/1 ] && continue; "
       "ls -l $p/fd 2>/dev/null | grep -- '->' | "
-      "grep -v 'pipe:\\|/dev/null\\|/proc/' | sed 's/.*-> /fd /'; "
+      "grep -v 'pipe:\\|/dev/null\\|/proc/\\|-> /$' | sed 's/.*-> /fd /'; "
       "grep -h '^CapPrm' $p/status 2>/dev/null; "
       "ls -ld $p/root/bin/busybox >/dev/null 2>&1 || { [ -d $p/root ] && "
       "echo other root; }; done; done");
@@ -289,6 +290,59 @@ TEST_F(ExecTest, WatcherWithPtraceFindsNothingOfTheHost) {
     }
     EXPECT_EQ(capabilities & ~policy.capabilities(), 0u) << line;
   }
+}
+
+// Everything that is born in the container is killed at once: nothing may be
+// lost for the host, or kept by the launcher.
+TEST_F(ExecTest, ContainerThatKillsWhatIsBornInIt) {
+  ASSERT_OK_AND_ASSIGN(
+      Running container,
+      StartUntilOutput(
+          Shell("echo ready; while :; do kill -9 -1 2>/dev/null; done")));
+  int ran = 0;
+  for (int i = 0; i < 100; ++i) {
+    const auto outcome = Exec(*container.process, Shell("exit 3"));
+    if (outcome.ok()) {
+      ++ran;
+      EXPECT_TRUE(outcome->status.code == 3 ||
+                  outcome->status.signal == SIGKILL)
+          << outcome->status.ToString();
+    } else {
+      EXPECT_THAT(outcome.status(), StatusIs(absl::StatusCode::kAborted,
+                                             HasSubstr("killed by signal 9")));
+    }
+  }
+  ASSERT_OK(container.process->Signal(SIGKILL));
+  ASSERT_OK(container.process->Wait());
+  RecordProperty("ran", ran);
+  // The launcher is as good as before.
+  EXPECT_EQ(Output("echo well"), "well\n");
+}
+
+TEST_F(ExecTest, WithoutNoNewPrivileges) {
+  ASSERT_OK_AND_ASSIGN(SecurityPolicy policy,
+                       SecurityPolicy::Create(
+                           {.unsafe_new_privileges = NewPrivilegesAllowed{}}));
+  ProcessSpec spec = Shell(kForever);
+  spec.security = &policy;
+  Running container = Container(spec);
+  ProcessSpec own = Shell(
+      "grep -E '^(CapEff|NoNewPrivs|Seccomp):' "
+      "/proc/self/status");
+  own.user = "1000";
+  ASSERT_OK_AND_ASSIGN(Outcome outcome, Exec(*container.process, own));
+  EXPECT_EQ(outcome.output,
+            "CapEff:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n");
+}
+
+TEST_F(ExecTest, LimitOfOneProcess) {
+  Running container = Container();
+  ProcessSpec spec = Shell("ulimit -Su; ulimit -Sn");
+  spec.user = "54321";
+  spec.limits = {{.name = "nproc", .soft = 1, .hard = 1},
+                 {.name = "nofile", .soft = 4, .hard = 4}};
+  ASSERT_OK_AND_ASSIGN(Outcome outcome, Exec(*container.process, spec));
+  EXPECT_EQ(outcome.output, "1\n4\n");
 }
 
 TEST_F(ExecTest, WorkingDirectoryIsNeverADescriptor) {

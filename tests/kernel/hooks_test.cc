@@ -195,6 +195,15 @@ TEST_F(HooksTest, ProgramThatFloodsItsOutputIsBounded) {
   EXPECT_LT(status.message().size(), 2000u);
 }
 
+TEST_F(HooksTest, DescendantThatWritesForEverIsNotWaitedFor) {
+  // timeout(1) ends it when the test is long over.
+  EXPECT_OK(RunAlone(
+      *launcher_,
+      {.path = "/bin/sh",
+       .args = {"sh", "-c", "/usr/bin/timeout 20 /usr/bin/yes & exit 0"},
+       .timeout = absl::Seconds(30)}));
+}
+
 TEST_F(HooksTest, MissingProgram) {
   EXPECT_THAT(RunAlone(*launcher_, {.path = "/nowhere/hook"}),
               StatusIs(absl::StatusCode::kNotFound,

@@ -39,6 +39,7 @@ class NamespacesTest : public testing::ContainerTest {
           break;
         case NamespaceKind::kPid:
           options.pid = std::move(source);
+          options.unsafe_joined_pid = PidNamespaceTrusted{};
           break;
         case NamespaceKind::kNet:
           options.net = std::move(source);
@@ -95,6 +96,17 @@ TEST_F(NamespacesTest, PodSharesWhatItJoins) {
   EXPECT_EQ(output,
             "pod\ncat: can't open '/tmp/file': No such file or directory\n1\n"
             "same pid\nsame net\nsame ipc\nsame uts\n");
+}
+
+TEST_F(NamespacesTest, PidNamespaceOfStrangersIsJoinedKnowingly) {
+  ASSERT_OK_AND_ASSIGN(Running first, StartUntilOutput(Shell(kForever)));
+  NamespaceOptions options = Join(*first.process, {NamespaceKind::kPid});
+  options.unsafe_joined_pid.reset();
+  ASSERT_OK_AND_ASSIGN(Namespace ns, Namespace::Create(std::move(options)));
+  ProcessSpec spec = Shell("true");
+  spec.namespaces = &ns;
+  EXPECT_THAT(Run(spec).status(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("unsafe_joined_pid")));
 }
 
 TEST_F(NamespacesTest, JoinedPidNamespaceEndsWithItsFirstProcess) {

@@ -443,6 +443,38 @@ TEST_F(ProcessTest, SignalAllReachesEveryProcess) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("has ended")));
 }
 
+TEST_F(ProcessTest, SignalAllReachesTheProgramBelowAnInitOnce) {
+  ProcessSpec spec = Shell(
+      "trap 'echo got it; seen=1' USR1; echo; "
+      "while [ -z \"$seen\" ]; do sleep 0.01; done; sleep 0.2");
+  spec.init = true;
+  ASSERT_OK_AND_ASSIGN(Running running, StartUntilOutput(spec));
+  ASSERT_OK(running.process->SignalAll(SIGUSR1));
+  ASSERT_OK_AND_ASSIGN(const std::string output,
+                       sys::ReadAll(running.output.borrow(), 1000, "output"));
+  // (The shell may say what became of its sleep.)
+  EXPECT_THAT(output, HasSubstr("got it\n"));
+  EXPECT_THAT(output, Not(HasSubstr("got it\ngot it\n")));
+  EXPECT_OK(running.process->Wait());
+}
+
+TEST_F(ProcessTest, PipesOfACreatedProcessEndWithIt) {
+  ASSERT_OK_AND_ASSIGN(RootFs root, RootFs::Create(root_->Options()));
+  ProcessSpec spec = Shell("true");
+  spec.root = &root;
+  spec.out = Stdio::Pipe();
+  ASSERT_OK_AND_ASSIGN(Process process, launcher_->CreateProcess(spec));
+  const UniqueFd output = process.TakeStdout();
+  ASSERT_OK(process.Signal(SIGKILL));
+  char c;
+  EXPECT_EQ(::read(output.get(), &c, 1), 0);
+  // Its start fails, and says the same as its wait.
+  EXPECT_THAT(process.Start(), StatusIs(absl::StatusCode::kAborted,
+                                        HasSubstr("killed by signal 9")));
+  ASSERT_OK_AND_ASSIGN(ExitStatus status, process.Wait());
+  EXPECT_EQ(status.signal, SIGKILL);
+}
+
 // ---- Init ------------------------------------------------------------------
 
 TEST_F(ProcessTest, InitIsPidOneAndReapsOrphans) {

@@ -16,13 +16,10 @@ static_assert(kOwnFds < plan::kFirstSetAside);
 // The launcher's own pidfd.
 inline constexpr int kSelfPidfd = 3;
 
-// Where a child that clones its successor (plan::kFork) tells the launcher so.
-inline constexpr int kAdoptFd = 4;
-
-struct Adoption {
-  int from;  // process ids as the launcher numbers them
-  int to;
-};
+// A child that cloned its successor (plan::kFork) ends under this name,
+// followed by the successor's pid: what the launcher reads of it then cannot
+// come from anybody else, and the successor inherits no way to the launcher.
+inline constexpr char kForkedName = '>';
 
 struct Rlimit {
   uint64_t soft;

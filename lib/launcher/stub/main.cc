@@ -101,15 +101,25 @@ struct Child {
   int channel;
   uint64_t serial;
   bool abandoned;
+  bool forks;  // a successor is to come
 };
+
+// A successor that ended before its predecessor could tell of it.
+struct Orphan {
+  int pid;
+  int status;
+  rusage usage;
+};
+constexpr uint32_t kMaxOrphans = 64;
 
 int g_control;
 int g_signals;
-int g_adoptions;
 Rlimit g_nofile;
 Child g_children[kMaxChildren];
 uint32_t g_child_count;
 uint64_t g_starts;
+Orphan g_orphans[kMaxOrphans];
+uint32_t g_orphan_count;
 
 // Sends `message` with up to two descriptors, -1 for none; false if nobody can
 // receive it any more.
@@ -319,6 +329,15 @@ bool CloneWithMaps(Start& start, int* pid, int* pidfd) {
   return ok;
 }
 
+bool Forks(const Start& start) {
+  const plan::Op* ops = reinterpret_cast<const plan::Op*>(
+      reinterpret_cast<const char*>(start.plan) + start.plan->ops_offset);
+  for (uint32_t i = 0; i < start.plan->op_count; ++i) {
+    if (ops[i].kind == plan::kFork) return true;
+  }
+  return false;
+}
+
 // Starts what was received; false: start.reject says why not.
 bool Launch(Start& start) {
   const uint64_t received = Now();
@@ -342,7 +361,7 @@ bool Launch(Start& start) {
   Close(start.status_pipe[1]);
   if (pid > 0) {
     g_children[g_child_count++] = {pid, static_cast<int>(channel), ++g_starts,
-                                   /*abandoned=*/false};
+                                   /*abandoned=*/false, Forks(start)};
     Message started = {};
     started.kind = kStarted;
     started.pid = pid;
@@ -382,56 +401,104 @@ bool Serve(bool* gone) {
   return true;
 }
 
-// Learns of the processes that took their predecessors' places.
-void Adopt() {
-  Adoption adoption;
-  while (Call(__NR_read, g_adoptions, &adoption, sizeof(adoption)) ==
-         sizeof(adoption)) {
-    for (uint32_t i = 0; i < g_child_count; ++i) {
-      Child& child = g_children[i];
-      if (child.pid != adoption.from) continue;
-      child.pid = adoption.to;
-      if (child.abandoned) Call(__NR_kill, child.pid, SIGKILL);
-      const long pidfd = Call(__NR_pidfd_open, child.pid, 0);
-      Message forked = {};
-      forked.kind = kForked;
-      forked.pid = child.pid;
-      Send(child.channel, forked, static_cast<int>(pidfd));
-      if (pidfd >= 0) Close(static_cast<int>(pidfd));
-      break;
-    }
+// Tells the host how a child ended, and forgets the child.
+void Report(uint32_t index, int status, const rusage& usage) {
+  Message message = {};
+  message.kind = kExited;
+  message.pid = g_children[index].pid;
+  message.wait_status = status;
+  message.user_us = static_cast<uint64_t>(usage.ru_utime.tv_sec) * 1000000 +
+                    static_cast<uint64_t>(usage.ru_utime.tv_usec);
+  message.system_us = static_cast<uint64_t>(usage.ru_stime.tv_sec) * 1000000 +
+                      static_cast<uint64_t>(usage.ru_stime.tv_usec);
+  message.max_rss_kib = static_cast<uint64_t>(usage.ru_maxrss);
+  Send(g_children[index].channel, message, -1);
+  Close(g_children[index].channel);
+  g_children[index] = g_children[--g_child_count];
+}
+
+// The index of the child with this pid, or g_child_count.
+uint32_t Find(int pid) {
+  uint32_t i = 0;
+  while (i < g_child_count && g_children[i].pid != pid) ++i;
+  return i;
+}
+
+// The successor that the child which ended as `pid`, not yet collected, has
+// left; 0 if none.
+int SuccessorOf(int pid) {
+  char path[64];
+  ProcPath(pid, "comm", path);
+  char name[17] = {};
+  const long fd = Call(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+  if (fd < 0) return 0;
+  Call(__NR_read, fd, name, sizeof(name) - 1);
+  Close(static_cast<int>(fd));
+  if (name[0] != kForkedName) return 0;
+  int successor = 0;
+  for (int i = 1; name[i] >= '0' && name[i] <= '9'; ++i) {
+    successor = successor * 10 + (name[i] - '0');
+  }
+  return successor;
+}
+
+// `index` has a successor, which runs, or has ended before.
+void Adopt(uint32_t index, int to) {
+  Child& child = g_children[index];
+  child.forks = false;
+  child.pid = to;
+  Message forked = {};
+  forked.kind = kForked;
+  forked.pid = to;
+  for (uint32_t i = 0; i < g_orphan_count; ++i) {
+    if (g_orphans[i].pid != to) continue;
+    Send(child.channel, forked, -1);
+    Report(index, g_orphans[i].status, g_orphans[i].usage);
+    g_orphans[i] = g_orphans[--g_orphan_count];
+    return;
+  }
+  if (child.abandoned) Call(__NR_kill, to, SIGKILL);
+  const long pidfd = Call(__NR_pidfd_open, to, 0);
+  Send(child.channel, forked, static_cast<int>(pidfd));
+  if (pidfd >= 0) Close(static_cast<int>(pidfd));
+}
+
+// What ended is no child that the launcher knows: a successor of which it will
+// hear when the predecessor ends.
+void KeepOrphan(int pid, int status, const rusage& usage) {
+  bool expected = false;
+  for (uint32_t i = 0; i < g_child_count; ++i) {
+    expected = expected || g_children[i].forks;
+  }
+  if (!expected) g_orphan_count = 0;
+  if (expected && g_orphan_count < kMaxOrphans) {
+    g_orphans[g_orphan_count++] = {pid, status, usage};
   }
 }
 
 // Collects one child and tells its host; false if none ended.
 bool Reap(int options) {
-  // Looked at before it is collected: what has ended was adopted before.
+  // Looked at before it is collected: its number is its own until then.
   siginfo_t ended = {};
   if (Call(__NR_waitid, P_ALL, 0, &ended, WEXITED | WNOWAIT | options, 0L) <
           0 ||
       ended.si_pid == 0) {
     return false;
   }
-  Adopt();
+  const uint32_t index = Find(ended.si_pid);
+  const int successor = index < g_child_count && g_children[index].forks
+                            ? SuccessorOf(ended.si_pid)
+                            : 0;
   int status = 0;
   rusage usage = {};
   const long pid = Call(__NR_wait4, ended.si_pid, &status, 0, &usage);
   if (pid <= 0) return false;
-  for (uint32_t i = 0; i < g_child_count; ++i) {
-    if (g_children[i].pid != pid) continue;
-    Message message = {};
-    message.kind = kExited;
-    message.pid = static_cast<int32_t>(pid);
-    message.wait_status = status;
-    message.user_us = static_cast<uint64_t>(usage.ru_utime.tv_sec) * 1000000 +
-                      static_cast<uint64_t>(usage.ru_utime.tv_usec);
-    message.system_us = static_cast<uint64_t>(usage.ru_stime.tv_sec) * 1000000 +
-                        static_cast<uint64_t>(usage.ru_stime.tv_usec);
-    message.max_rss_kib = static_cast<uint64_t>(usage.ru_maxrss);
-    Send(g_children[i].channel, message, -1);
-    Close(g_children[i].channel);
-    g_children[i] = g_children[--g_child_count];
-    break;
+  if (index == g_child_count) {
+    KeepOrphan(static_cast<int>(pid), status, usage);
+  } else if (successor != 0) {
+    Adopt(index, successor);
+  } else {
+    Report(index, status, usage);
   }
   return true;
 }
@@ -470,18 +537,6 @@ int MoveAway(int fd) {
   return static_cast<int>(moved);
 }
 
-// The pipe whose writing end children inherit as kAdoptFd.
-bool OpenAdoptions() {
-  int pipe[2];
-  if (Call(__NR_pipe2, pipe, O_CLOEXEC) < 0) return false;
-  g_adoptions = MoveAway(pipe[0]);
-  if (g_adoptions < 0) return false;
-  Call(__NR_fcntl, g_adoptions, F_SETFL, O_NONBLOCK);
-  if (Call(__NR_dup3, pipe[1], kAdoptFd, O_CLOEXEC) < 0) return false;
-  Close(pipe[1]);
-  return true;
-}
-
 // Moves the control socket out of the way and fills 0, 1 and 2, so that no
 // received descriptor gets one of these numbers.
 bool ArrangeDescriptors() {
@@ -501,7 +556,7 @@ bool ArrangeDescriptors() {
                             sizeof(child_ended), O_CLOEXEC | O_NONBLOCK);
   if (signals < 0) return false;
   g_signals = MoveAway(static_cast<int>(signals));
-  return g_signals >= 0 && OpenAdoptions();
+  return g_signals >= 0;
 }
 
 // What a host may have more of than an untrusted program should: protection
@@ -521,6 +576,12 @@ void BeOrdinary() {
   if (policy == kSchedFifo || policy == kSchedRr || policy == kSchedDeadline) {
     Call(__NR_sched_setscheduler, 0, kSchedOther, &no_priority);
   }
+  // Processors, memory nodes and disks of the thread that made the launcher.
+  uint8_t all_cpus[1024];
+  memset(all_cpus, 0xff, sizeof(all_cpus));
+  Call(__NR_sched_setaffinity, 0, sizeof(all_cpus), all_cpus);
+  Call(__NR_set_mempolicy, 0, 0L, 0L);
+  Call(__NR_ioprio_set, 1, 0, 0);
   // The system call returns 20 - nice.
   if (Call(__NR_getpriority, kPrioProcess, 0) > kNiceZero) {
     Call(__NR_setpriority, kPrioProcess, 0, 0);
@@ -533,12 +594,9 @@ void BeOrdinary() {
       int fd;
       short events;
       short revents;
-    } polls[3] = {{g_signals, POLLIN, 0},
-                  {g_control, POLLIN, 0},
-                  {g_adoptions, POLLIN, 0}};
-    const long ready = Call(__NR_ppoll, polls, 3, 0L, 0L, 0);
+    } polls[2] = {{g_signals, POLLIN, 0}, {g_control, POLLIN, 0}};
+    const long ready = Call(__NR_ppoll, polls, 2, 0L, 0L, 0);
     if (ready < 0) continue;
-    if (polls[2].revents != 0) Adopt();
     if (polls[0].revents != 0) {
       uint8_t infos[128 * 8];
       Call(__NR_read, g_signals, infos, sizeof(infos));
