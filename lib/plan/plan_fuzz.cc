@@ -25,6 +25,15 @@ void Walk(const char* block) {
     const Op& op = ops[i];
     Require(op.result_slot < static_cast<int64_t>(header.slot_count));
     Require(i + 1 + op.skip <= header.op_count);
+    Require(op.step < caisson::plan::kMaxSteps);
+    if (op.kind == caisson::plan::kStoreSlot) {
+      Require(op.args[0] >= header.data_offset &&
+              op.args[0] + 4 <= header.size && op.args[0] % 4 == 0);
+      Require(op.args[1] < header.slot_count);
+    }
+    if (op.kind == caisson::plan::kAwait) {
+      Require(op.arg_kind[0] == caisson::plan::kSlot);
+    }
     for (int a = 0; a < 6; ++a) {
       if (op.arg_kind[a] == caisson::plan::kSlot) {
         Require(op.args[a] < header.slot_count);
