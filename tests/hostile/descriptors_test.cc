@@ -134,8 +134,8 @@ TEST_F(HostileDescriptorsTest, NothingLeaks) {
 
 // CVE-2016-9962: a container stops what enters it. It reaches its programs;
 // with CAP_SYS_PTRACE and no user namespace, before they execute, the
-// launcher's sealed helper, too, with the pipes by which the launcher learns of
-// it and a descriptor of its working directory. (One that only looks:
+// launcher's sealed helper, too, with the pipe whose end says that the program
+// runs and a descriptor of its working directory. (One that only looks:
 // ExecTest.WatcherWithPtraceFindsNothingOfTheHost.)
 TEST_F(HostileDescriptorsTest, ExecUnderATracer) {
   const std::vector<UniqueFd> canaries = OpenCanaries();
