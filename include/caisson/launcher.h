@@ -60,8 +60,8 @@ class [[nodiscard]] Launcher final {
 
   Launcher(Launcher&&) noexcept;
   Launcher& operator=(Launcher&&) noexcept;
-  // As Shutdown(), but does not wait: a host that is PID 1 or a subreaper, which
-  // adopts the helper, has to collect it like any orphan then.
+  // As Shutdown(), but does not wait: a host that is PID 1 or a subreaper,
+  // which adopts the helper, has to collect it like any orphan then.
   ~Launcher();
 
   // Starts `spec` and returns when its program executes. Blocks for about a
@@ -85,6 +85,8 @@ class [[nodiscard]] Launcher final {
   //
   // `container` must be this launcher's. NOT_FOUND if it has ended,
   // FAILED_PRECONDITION while its control group is frozen or if that is gone.
+  // (A v2 group on which Cgroup::Kill() was called lets nothing be born in it
+  // on newer kernels: name another group then.)
   absl::StatusOr<Process> Exec(const Process& container,
                                const ProcessSpec& spec);
 

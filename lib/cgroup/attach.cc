@@ -43,19 +43,21 @@ bool Has(const CgroupPath& place, CgroupController controller) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<UniqueFd>> OpenJoinFiles(
-    const std::vector<CgroupPath>& group) {
+absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group) {
   const Filesystem filesystem;
-  std::vector<UniqueFd> files;
+  CgroupEntry entry;
   for (const CgroupPath& place : group) {
-    ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
-    const bool v2 = place.version == CgroupVersion::kV2;
-    auto file =
-        filesystem.OpenFile(dir, v2 ? "cgroup.procs" : "tasks", O_WRONLY);
+    ASSIGN_OR_RETURN(Dir dir, OpenGroup(place));
+    if (place.version == CgroupVersion::kV2) {
+      // Moving there by cgroup.procs would wait for an RCU grace period.
+      entry.v2_directory = std::move(dir.fd);
+      continue;
+    }
+    auto file = filesystem.OpenFile(dir, "tasks", O_WRONLY);
     if (!file.ok()) return Gone(file.status());
-    files.push_back(*std::move(file));
+    entry.join_files.push_back(*std::move(file));
   }
-  return files;
+  return entry;
 }
 
 absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group) {

@@ -10,14 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/cgroup.h"
-#include "caisson/unique_fd.h"
 
 namespace caisson::cgroup {
 
-// The files to which a process with one thread writes "0" to enter the group.
-// FAILED_PRECONDITION if the group was destroyed.
-absl::StatusOr<std::vector<UniqueFd>> OpenJoinFiles(
-    const std::vector<CgroupPath>& group);
+// As Cgroup::OpenEntry(), for a group that was never killed.
+// FAILED_PRECONDITION if it was destroyed.
+absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group);
 
 // FAILED_PRECONDITION if the group is frozen: what enters it would stop.
 absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group);

@@ -341,15 +341,12 @@ absl::StatusOr<Composition> ComposeExec(const Container& container,
   GroupSlots group;
   if (spec.cgroup != nullptr) {
     ASSIGN_OR_RETURN(group, SendGroup(plan, spec.cgroup));
-    plan.set_cgroup(group.v2_directory);
   } else {
     RETURN_IF_ERROR(cgroup::CheckNotFrozen(container.group));
-    ASSIGN_OR_RETURN(std::vector<UniqueFd> files,
-                     cgroup::OpenJoinFiles(container.group));
-    for (UniqueFd& file : files) {
-      group.join_files.push_back(plan.Send(std::move(file)));
-    }
+    ASSIGN_OR_RETURN(CgroupEntry entry, cgroup::OpenEntry(container.group));
+    group = SendEntry(plan, std::move(entry));
   }
+  plan.set_cgroup(group.v2_directory);
 
   plan.Step("cgroup");
   AddOomScore(plan, spec);

@@ -92,14 +92,18 @@ absl::Status CheckJoins(const NamespaceOptions& options) {
 }  // namespace
 
 absl::StatusOr<GroupSlots> SendGroup(PlanBuilder& plan, const Cgroup* cgroup) {
-  GroupSlots slots;
-  if (cgroup == nullptr) return slots;
+  if (cgroup == nullptr) return GroupSlots();
   ASSIGN_OR_RETURN(CgroupEntry entry, cgroup->OpenEntry());
   if (!entry.v2_directory.valid() && entry.join_files.empty()) {
     return absl::FailedPreconditionError(
         "ProcessSpec.cgroup was destroyed: the process would run without "
         "limits");
   }
+  return SendEntry(plan, std::move(entry));
+}
+
+GroupSlots SendEntry(PlanBuilder& plan, CgroupEntry entry) {
+  GroupSlots slots;
   if (entry.v2_directory.valid()) {
     slots.v2_directory = plan.Send(std::move(entry.v2_directory));
   }

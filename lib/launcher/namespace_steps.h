@@ -33,6 +33,8 @@ struct GroupSlots {
 absl::StatusOr<GroupSlots> SendGroup(plan::PlanBuilder& plan,
                                      const Cgroup* cgroup);
 
+GroupSlots SendEntry(plan::PlanBuilder& plan, CgroupEntry entry);
+
 // Moves the process, which must have one thread.
 void AddJoinGroup(plan::PlanBuilder& plan, const GroupSlots& group);
 

@@ -17,8 +17,8 @@ inline constexpr uid_t kSubordinates = 65536;
 // nosuid, nodev and noexec, and "covering", with a mount at "below". Both
 // mounts have a "file".
 
-// The user owns the cgroup v2 group $CAISSON_DELEGATED_GROUP, with a group "host"
-// in which the tests run; not set where v2 is not mounted.
+// The user owns the cgroup v2 group $CAISSON_DELEGATED_GROUP, with a group
+// "host" in which the tests run; not set where v2 is not mounted.
 
 // main() of such a test program. As root it makes a mount namespace with these
 // files and a directory that belongs to the user ($TEST_TMPDIR), and executes
