@@ -51,7 +51,8 @@ class [[nodiscard]] Launcher final {
   // Starts the helper and waits until it is ready (well under a millisecond;
   // some milliseconds for the programs of LauncherIds::kSubordinate).
   // Fails with UNAVAILABLE if it cannot run: the error says why (memfd with
-  // exec permission refused, RLIMIT_NOFILE too small, seccomp).
+  // exec permission refused, RLIMIT_NOFILE too small, seccomp). A host with
+  // CAP_SYS_ADMIN needs CAP_SYS_CHROOT, too.
   //
   // Without CAP_SYS_ADMIN the helper gets a user namespace of its own:
   // PERMISSION_DENIED says which setting of the machine forbids that, see
