@@ -4,7 +4,6 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,11 +26,12 @@ namespace caisson::cgroup {
 namespace {
 
 constexpr char kOwnerPrefix[] = "caisson-";
-// On directories of the path that this library made and may remove.
-constexpr char kMadeMark[] = "user.caisson.made";
 constexpr char kSubtreeControl[] = "cgroup.subtree_control";
 
-constexpr mode_t kParentMode = 0755;
+// Directories of the path that this library made, and may remove, have the
+// sticky bit: they are born with it, whenever their maker is killed.
+constexpr mode_t kMadeMark = S_ISVTX;
+constexpr mode_t kParentMode = 0755 | kMadeMark;
 // Nobody else may open the directory for reading, and so nobody can lock it.
 constexpr mode_t kOwnerMode = 0711;
 
@@ -118,10 +118,7 @@ absl::StatusOr<Dir> OpenOrMakePath(const Filesystem& filesystem,
     auto next = filesystem.OpenDir(here.fd.borrow(), here.path, name);
     if (IsErrno(next.status(), ENOENT)) {
       next = MakeGroupDir(filesystem, hierarchy, here, name, kParentMode);
-      if (next.ok()) {
-        // Without the mark the directory merely stays.
-        (void)::fsetxattr(next->fd.get(), kMadeMark, "1", 1, 0);
-      } else if (IsErrno(next.status(), EEXIST)) {
+      if (IsErrno(next.status(), EEXIST)) {
         next = filesystem.OpenDir(here.fd.borrow(), here.path, name);
       }
     }
@@ -371,8 +368,9 @@ void RemoveMadeParents(const Filesystem& filesystem, const Dir& mount,
                            names.empty() ? "." : absl::StrJoin(names, "/"));
     if (!parent.ok()) return;
     auto dir = filesystem.OpenDir(parent->fd.borrow(), parent->path, last);
-    char mark;
-    if (!dir.ok() || ::fgetxattr(dir->fd.get(), kMadeMark, &mark, 1) != 1 ||
+    struct stat st = {};
+    if (!dir.ok() || ::fstat(dir->fd.get(), &st) != 0 ||
+        (st.st_mode & kMadeMark) == 0 ||
         filesystem.RemoveDir(parent->fd.borrow(), last) != 0) {
       return;
     }
