@@ -276,7 +276,7 @@ TEST_F(StartTest, RootStartsOnce) {
 TEST_F(StartTest, ManyAtOnceFromManyThreads) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 6; ++t) {
-    threads.emplace_back([this, t] {
+    threads.emplace_back([t] {
       for (int i = 0; i < 10; ++i) {
         auto outcome = Run(Shell(absl::StrCat("exit ", t * 10 + i)));
         ASSERT_OK(outcome);
