@@ -270,7 +270,7 @@ TEST_F(ExecTest, WatcherWithPtraceFindsNothingOfTheHost) {
     }
   });
   for (int i = 0; i < 150; ++i) {
-    ASSERT_OK(Exec(*container.process, Shell("true")));
+    ASSERT_OK(Exec(*container.process, Shell("sleep 0.01")));
   }
   ASSERT_OK(container.process->Signal(SIGKILL));
   ASSERT_OK(container.process->Wait());

@@ -104,22 +104,12 @@ struct Child {
   bool forks;  // a successor is to come
 };
 
-// A successor that ended before its predecessor could tell of it.
-struct Orphan {
-  int pid;
-  int status;
-  rusage usage;
-};
-constexpr uint32_t kMaxOrphans = 64;
-
 int g_control;
 int g_signals;
 Rlimit g_nofile;
 Child g_children[kMaxChildren];
 uint32_t g_child_count;
 uint64_t g_starts;
-Orphan g_orphans[kMaxOrphans];
-uint32_t g_orphan_count;
 
 // Sends `message` with up to two descriptors, -1 for none; false if nobody can
 // receive it any more.
@@ -442,43 +432,38 @@ int SuccessorOf(int pid) {
   return successor;
 }
 
-// `index` has a successor, which runs, or has ended before.
+// `index` has a successor, which runs, or has ended and was not collected.
 void Adopt(uint32_t index, int to) {
   Child& child = g_children[index];
   child.forks = false;
   child.pid = to;
+  if (child.abandoned) Call(__NR_kill, to, SIGKILL);
+  const long pidfd = Call(__NR_pidfd_open, to, 0);
   Message forked = {};
   forked.kind = kForked;
   forked.pid = to;
-  for (uint32_t i = 0; i < g_orphan_count; ++i) {
-    if (g_orphans[i].pid != to) continue;
-    Send(child.channel, forked, -1);
-    Report(index, g_orphans[i].status, g_orphans[i].usage);
-    g_orphans[i] = g_orphans[--g_orphan_count];
-    return;
-  }
-  if (child.abandoned) Call(__NR_kill, to, SIGKILL);
-  const long pidfd = Call(__NR_pidfd_open, to, 0);
   Send(child.channel, forked, static_cast<int>(pidfd));
   if (pidfd >= 0) Close(static_cast<int>(pidfd));
 }
 
-// What ended is no child that the launcher knows: a successor of which it will
-// hear when the predecessor ends.
-void KeepOrphan(int pid, int status, const rusage& usage) {
-  bool expected = false;
-  for (uint32_t i = 0; i < g_child_count; ++i) {
-    expected = expected || g_children[i].forks;
+// Collects a child that has ended, the one at `index` unless that is
+// g_child_count. Its number is its own until then.
+bool Collect(int pid, uint32_t index) {
+  const int successor =
+      index < g_child_count && g_children[index].forks ? SuccessorOf(pid) : 0;
+  int status = 0;
+  rusage usage = {};
+  if (Call(__NR_wait4, pid, &status, 0, &usage) <= 0) return false;
+  if (successor != 0) {
+    Adopt(index, successor);
+  } else if (index < g_child_count) {
+    Report(index, status, usage);
   }
-  if (!expected) g_orphan_count = 0;
-  if (expected && g_orphan_count < kMaxOrphans) {
-    g_orphans[g_orphan_count++] = {pid, status, usage};
-  }
+  return true;
 }
 
 // Collects one child and tells its host; false if none ended.
 bool Reap(int options) {
-  // Looked at before it is collected: its number is its own until then.
   siginfo_t ended = {};
   if (Call(__NR_waitid, P_ALL, 0, &ended, WEXITED | WNOWAIT | options, 0L) <
           0 ||
@@ -486,21 +471,19 @@ bool Reap(int options) {
     return false;
   }
   const uint32_t index = Find(ended.si_pid);
-  const int successor = index < g_child_count && g_children[index].forks
-                            ? SuccessorOf(ended.si_pid)
-                            : 0;
-  int status = 0;
-  rusage usage = {};
-  const long pid = Call(__NR_wait4, ended.si_pid, &status, 0, &usage);
-  if (pid <= 0) return false;
-  if (index == g_child_count) {
-    KeepOrphan(static_cast<int>(pid), status, usage);
-  } else if (successor != 0) {
-    Adopt(index, successor);
-  } else {
-    Report(index, status, usage);
+  if (index < g_child_count) return Collect(ended.si_pid, index);
+  // A successor that was faster than its predecessor's end: it stays until that
+  // has told of it.
+  bool expected = false;
+  for (uint32_t i = 0; i < g_child_count; ++i) {
+    if (!g_children[i].forks) continue;
+    expected = true;
+    siginfo_t predecessor = {};
+    Call(__NR_waitid, P_PID, g_children[i].pid, &predecessor,
+         WEXITED | WNOWAIT | WNOHANG, 0L);
+    if (predecessor.si_pid != 0) return Collect(g_children[i].pid, i);
   }
-  return true;
+  return !expected && Collect(ended.si_pid, g_child_count);
 }
 
 // The host is gone: nothing that it started outlives it.
