@@ -472,16 +472,15 @@ bool Reap(int options) {
   }
   const uint32_t index = Find(ended.si_pid);
   if (index < g_child_count) return Collect(ended.si_pid, index);
-  // A successor that was faster than its predecessor's end: it stays until that
-  // has told of it.
+  // Perhaps a successor that was faster than its predecessor's end: it stays
+  // until that has told of it, and holds up none of the others.
   bool expected = false;
   for (uint32_t i = 0; i < g_child_count; ++i) {
-    if (!g_children[i].forks) continue;
-    expected = true;
-    siginfo_t predecessor = {};
-    Call(__NR_waitid, P_PID, g_children[i].pid, &predecessor,
+    expected = expected || g_children[i].forks;
+    siginfo_t other = {};
+    Call(__NR_waitid, P_PID, g_children[i].pid, &other,
          WEXITED | WNOWAIT | WNOHANG, 0L);
-    if (predecessor.si_pid != 0) return Collect(g_children[i].pid, i);
+    if (other.si_pid != 0) return Collect(g_children[i].pid, i);
   }
   return !expected && Collect(ended.si_pid, g_child_count);
 }
