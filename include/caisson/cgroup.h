@@ -39,6 +39,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "caisson/cgroup_layout.h"
+#include "caisson/cgroup_limits.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
@@ -51,40 +52,6 @@ class Owner;
 // How long Kill(), Destroy() and Recover() wait for killed processes to be
 // gone. Longer is needed only for processes in uninterruptible sleep.
 inline constexpr absl::Duration kCgroupKillTimeout = absl::Seconds(30);
-
-// `quota` of CPU time in each `period`, over all CPUs: 150 ms of 100 ms is one
-// and a half CPUs. Whole microseconds, rounded down.
-struct CpuQuota {
-  absl::Duration quota;  // 1 ms or more; InfiniteDuration(): no limit
-  absl::Duration period = absl::Milliseconds(100);  // 1 ms to 1 s
-};
-
-// Absent means: as it is (in a new group: no limit). kUnlimited takes a limit
-// away.
-struct CgroupLimits {
-  static constexpr int64_t kUnlimited = -1;
-
-  // Bytes of memory, more than 0; the kernel rounds down to whole pages.
-  // v2 memory.max, v1 memory.limit_in_bytes.
-  std::optional<int64_t> memory_max;
-
-  // Bytes of swap alone, as v2 counts them (memory.swap.max); 0: no swap.
-  // v1 limits memory and swap together (memory.memsw.limit_in_bytes), so the
-  // sum is written there and memory_max must be limited too.
-  std::optional<int64_t> memory_swap_max;
-
-  // v2 cpu.max, v1 cpu.cfs_quota_us and cpu.cfs_period_us.
-  std::optional<CpuQuota> cpu_quota;
-
-  // Share of the CPU when it is contended, 1 to 10000; a new group has 100.
-  // v2 cpu.weight. v1 cpu.shares = weight * 1024 / 100, which is what the v2
-  // kernel itself uses, so equal weights mean equal shares on both.
-  std::optional<uint64_t> cpu_weight;
-
-  // Processes and threads, 0 to 4194304. 0 is the kernel's 0 (no fork
-  // succeeds), not "unlimited". pids.max.
-  std::optional<int64_t> pids_max;
-};
 
 struct CgroupOptions {
   std::string name;  // one path component, unique below its CgroupParent

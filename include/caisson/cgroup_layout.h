@@ -42,8 +42,9 @@ enum class CgroupController {
   kPerfEvent,
   kNetCls,
   kNetPrio,
+  kDmem,  // version 2 only
 };
-inline constexpr int kCgroupControllerCount = 14;
+inline constexpr int kCgroupControllerCount = 15;
 
 // The kernel's name: "memory"; "io" in version 2, "blkio" in version 1.
 absl::string_view CgroupControllerName(

@@ -5,12 +5,11 @@
 
 #include <algorithm>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/apply_limits.h"
 #include "lib/cgroup/kill.h"
 #include "lib/cgroup/tree.h"
 #include "lib/sys/open.h"
@@ -28,6 +27,8 @@ absl::Status Destroyed(const std::string& name) {
       absl::StrCat("cgroup ", Quoted(name), " was destroyed"));
 }
 
+}  // namespace
+
 absl::Status MissingController(const std::string& name, absl::string_view field,
                                CgroupController controller) {
   return absl::FailedPreconditionError(absl::StrCat(
@@ -36,8 +37,6 @@ absl::Status MissingController(const std::string& name, absl::string_view field,
       " controller, which this group was created without; name it in "
       "CgroupOptions::controllers"));
 }
-
-}  // namespace
 
 const Member* Group::Find(CgroupController controller) const {
   for (const Member& member : members_) {
@@ -64,102 +63,10 @@ absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
   return entry;
 }
 
-absl::Status Group::Write(const LimitWrite& write) const {
-  const Member* member = Find(write.controller);
-  const absl::Status status =
-      filesystem_->Write(member->dir, write.file, write.value);
-  const auto detail = GetErrorDetail(status);
-  if (status.ok() || !detail.has_value()) return status;
-  const absl::string_view hint = LimitHint(write.file, detail->error);
-  if (hint.empty()) return status;
-  const std::string path = Join(member->dir.path, write.file);
-  return ErrnoError(
-      detail->error,
-      absl::StrCat("write(", Quoted(path), ", ", Quoted(write.value), ")"),
-      {.step = "cgroup.limits", .path = path, .hint = hint});
-}
-
-// What the planning of v1 writes has to know; defaults where it does not
-// matter.
-absl::StatusOr<CurrentV1> Group::ReadCurrent(const CgroupLimits& limits) const {
-  CurrentV1 current;
-  const Member* memory = Find(CgroupController::kMemory);
-  if (memory != nullptr && memory->version == CgroupVersion::kV1 &&
-      (limits.memory_max.has_value() || limits.memory_swap_max.has_value())) {
-    ASSIGN_OR_RETURN(const std::string limit,
-                     filesystem_->Read(memory->dir, kMemoryLimitV1));
-    ASSIGN_OR_RETURN(current.memory, ParseV1Bytes(limit));
-    // Missing without swap accounting: then it limits nothing.
-    if (auto memsw = filesystem_->Read(memory->dir, kMemswLimitV1);
-        memsw.ok()) {
-      ASSIGN_OR_RETURN(current.memsw, ParseV1Bytes(*memsw));
-    }
-  }
-  const Member* cpu = Find(CgroupController::kCpu);
-  if (cpu != nullptr && cpu->version == CgroupVersion::kV1 &&
-      limits.cpu_quota.has_value()) {
-    ASSIGN_OR_RETURN(const std::string quota,
-                     filesystem_->Read(cpu->dir, kCfsQuotaV1));
-    ASSIGN_OR_RETURN(const std::string period,
-                     filesystem_->Read(cpu->dir, kCfsPeriodV1));
-    if (!absl::SimpleAtoi(quota, &current.quota_us) ||
-        !absl::SimpleAtoi(period, &current.period_us)) {
-      return absl::InternalError(
-          absl::StrCat(cpu->dir.path, ": unreadable CPU quota"));
-    }
-  }
-  return current;
-}
-
 absl::Status Group::SetLimits(const CgroupLimits& limits,
                               LimitMode mode) const {
   if (members_.empty()) return Destroyed(name_);
-  RETURN_IF_ERROR(ValidateLimits(limits));
-  Versions versions;
-  for (CgroupController controller : ToVector(ControllersOf(limits))) {
-    const Member* member = Find(controller);
-    if (member == nullptr) {
-      return MissingController(name_, FieldThatNeeds(limits, controller),
-                               controller);
-    }
-    if (controller == CgroupController::kCpu) versions.cpu = member->version;
-    if (controller == CgroupController::kMemory) {
-      versions.memory = member->version;
-    }
-  }
-  CurrentV1 current;
-  if (mode == LimitMode::kRestoreOnFailure) {
-    ASSIGN_OR_RETURN(current, ReadCurrent(limits));
-  }
-  ASSIGN_OR_RETURN(const std::vector<LimitWrite> writes,
-                   PlanLimits(limits, versions, current));
-  std::vector<LimitWrite> undo;
-  for (const LimitWrite& write : writes) {
-    absl::StatusOr<std::string> old = std::string();
-    if (mode == LimitMode::kRestoreOnFailure) {
-      // A file that does not exist fails in Write(), which knows why.
-      old = filesystem_->Read(Find(write.controller)->dir, write.file);
-    }
-    const absl::Status status = Write(write);
-    if (!status.ok()) return TakeBack(undo, status);
-    if (mode == LimitMode::kRestoreOnFailure && old.ok()) {
-      undo.push_back({write.controller, write.file,
-                      std::string(absl::StripSuffix(*old, "\n"))});
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Group::TakeBack(const std::vector<LimitWrite>& undo,
-                             const absl::Status& why) const {
-  absl::Status result = why;
-  for (auto it = undo.rbegin(); it != undo.rend(); ++it) {
-    if (const absl::Status undone = Write(*it); !undone.ok()) {
-      result = Annotate(result, absl::StrCat("earlier limits stay changed (",
-                                             undone.message(), ")"));
-    }
-  }
-  return result;
+  return ApplyLimits(*filesystem_, name_, members_, limits, mode);
 }
 
 absl::StatusOr<int64_t> Group::OomKills() const {

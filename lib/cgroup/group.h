@@ -31,6 +31,10 @@ struct Member {
   const CgroupHierarchy* hierarchy = nullptr;
 };
 
+// FAILED_PRECONDITION: `field` needs what the group called `name` is not in.
+absl::Status MissingController(const std::string& name, absl::string_view field,
+                               CgroupController controller);
+
 // Thread-safe where const. Does nothing on destruction.
 class Group final {
  public:
@@ -65,11 +69,6 @@ class Group final {
 
  private:
   const Member* Find(CgroupController controller) const;
-  absl::StatusOr<CurrentV1> ReadCurrent(const CgroupLimits& limits) const;
-  absl::Status Write(const LimitWrite& write) const;
-  // Writes `undo` backwards; returns `why`.
-  absl::Status TakeBack(const std::vector<LimitWrite>& undo,
-                        const absl::Status& why) const;
   // rmdir of every member. OK, or EBUSY's status if something is inside.
   absl::Status RemoveMembers();
 

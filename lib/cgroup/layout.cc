@@ -38,6 +38,7 @@ constexpr std::array<ControllerNames, kCgroupControllerCount> kNames = {{
     {"perf_event", "perf_event", "perf uses the unified hierarchy by itself"},
     {"net_cls", "net_cls", "nftables matches on the group's path"},
     {"net_prio", "net_prio", "nftables matches on the group's path"},
+    {"dmem", "dmem", ""},
 }};
 
 // A line of /proc/cgroups.

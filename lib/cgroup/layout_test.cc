@@ -144,7 +144,7 @@ TEST(DetectLayoutTest, PureV2WithAllControllers) {
   EXPECT_EQ(detected.layout.mode, CgroupLayout::Mode::kV2);
   EXPECT_EQ(detected.layout.Summary(),
             "v2: cpu v2, cpuset v2, memory v2, io v2, pids v2, hugetlb v2, "
-            "rdma v2, misc v2");
+            "rdma v2, misc v2, dmem v2");
   EXPECT_THAT(detected.layout.Find(CgroupController::kFreezer).reason,
               HasSubstr("cgroup.freeze is in every group"));
 }

@@ -1,23 +1,25 @@
 // From CgroupLimits to the writes that set them, in an order that the kernel
-// accepts. Pure: nothing here touches a file.
+// accepts. Nothing here touches a file of a group.
 #ifndef CAISSON_LIB_CGROUP_LIMITS_H_
 #define CAISSON_LIB_CGROUP_LIMITS_H_
 
+#include <array>
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "caisson/cgroup.h"
+#include "caisson/cgroup_limits.h"
 #include "lib/cgroup/layout.h"
 
 namespace caisson::cgroup {
 
-// Control files, by subsystem (admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst,
-// scheduler/sched-bwc.rst).
+// Control files that more than one place knows, by subsystem
+// (admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst).
 inline constexpr char kMemoryMax[] = "memory.max";
 inline constexpr char kMemorySwapMax[] = "memory.swap.max";
 inline constexpr char kMemoryEvents[] = "memory.events";
@@ -25,14 +27,26 @@ inline constexpr char kMemoryLimitV1[] = "memory.limit_in_bytes";
 inline constexpr char kMemswLimitV1[] = "memory.memsw.limit_in_bytes";
 inline constexpr char kOomControlV1[] = "memory.oom_control";
 inline constexpr char kCpuMax[] = "cpu.max";
+inline constexpr char kCpuMaxBurst[] = "cpu.max.burst";
 inline constexpr char kCpuWeight[] = "cpu.weight";
+inline constexpr char kCpuIdle[] = "cpu.idle";
 inline constexpr char kCfsQuotaV1[] = "cpu.cfs_quota_us";
 inline constexpr char kCfsPeriodV1[] = "cpu.cfs_period_us";
+inline constexpr char kCfsBurstV1[] = "cpu.cfs_burst_us";
 inline constexpr char kCpuSharesV1[] = "cpu.shares";
+inline constexpr char kCpusetCpus[] = "cpuset.cpus";
+inline constexpr char kCpusetMems[] = "cpuset.mems";
 inline constexpr char kPidsMax[] = "pids.max";
+inline constexpr char kIoMax[] = "io.max";
+inline constexpr char kIoWeight[] = "io.weight";
+inline constexpr char kIoBfqWeight[] = "io.bfq.weight";
+inline constexpr char kBlkioBfqWeightV1[] = "blkio.bfq.weight";
 
 // INVALID_ARGUMENT naming the field and the value.
 absl::Status ValidateLimits(const CgroupLimits& limits);
+
+// `limits`, validated, with the numbers of the disks in place of their paths.
+absl::StatusOr<CgroupLimits> ResolveLimits(CgroupLimits limits);
 
 ControllerSet ControllersOf(const CgroupLimits& limits);
 
@@ -40,37 +54,87 @@ ControllerSet ControllersOf(const CgroupLimits& limits);
 absl::string_view FieldThatNeeds(const CgroupLimits& limits,
                                  CgroupController controller);
 
+// The controller of a file by its name; nullopt: the core ("cgroup.").
+// INVALID_ARGUMENT for an unknown one.
+absl::StatusOr<std::optional<CgroupController>> ControllerOfFile(
+    absl::string_view file);
+
+// Of each controller; those that a group does not have do not matter.
 struct Versions {
-  CgroupVersion cpu = CgroupVersion::kV2;
-  CgroupVersion memory = CgroupVersion::kV2;
+  static Versions All(CgroupVersion version) {
+    Versions versions;
+    versions.of.fill(version);
+    return versions;
+  }
+  CgroupVersion operator[](CgroupController controller) const {
+    return of[IndexOf(controller)];
+  }
+  bool IsV2(CgroupController controller) const {
+    return (*this)[controller] == CgroupVersion::kV2;
+  }
+  std::array<CgroupVersion, kCgroupControllerCount> of = {};
 };
 
-// What the order of v1 writes depends on; the defaults are those of a new
+// FAILED_PRECONDITION for a field that the version of its controller lacks.
+absl::Status CheckVersions(const CgroupLimits& limits,
+                           const Versions& versions);
+
+// What the writes and their order depend on; the defaults are those of a new
 // group. kUnlimited stands for no limit.
-struct CurrentV1 {
-  int64_t memory = CgroupLimits::kUnlimited;
-  int64_t memsw = CgroupLimits::kUnlimited;
+struct Current {
+  int64_t v1_memory = CgroupLimits::kUnlimited;
+  int64_t v1_memsw = CgroupLimits::kUnlimited;
   int64_t quota_us = -1;
   int64_t period_us = 100000;
+  int64_t burst_us = 0;
+  // Which of the files for weights of disks there are.
+  bool has_io_weight = true;
+  bool has_bfq_weight = true;
+  // Of the group above; v1 has no other way to say "the same".
+  std::string v1_parent_cpus;
+  std::string v1_parent_mems;
 };
 
 // A byte count as v1 prints it; "no limit" is a huge number there.
 absl::StatusOr<int64_t> ParseV1Bytes(absl::string_view text);
 
+// "0-3,7" as ranges. INVALID_ARGUMENT naming `field`.
+using IdRanges = std::vector<std::pair<uint32_t, uint32_t>>;
+absl::StatusOr<IdRanges> ParseIdList(absl::string_view field,
+                                     absl::string_view text);
+bool IsSubset(const IdRanges& inner, const IdRanges& outer);
+
 struct LimitWrite {
-  CgroupController controller;
+  std::optional<CgroupController> controller;  // nullopt: the v2 directory
   std::string file;
   std::string value;
+  // Of a file with one line for each device, resource, ...: the beginning of
+  // the line that is changed, and what to write if there was none.
+  std::string key = {};
+  std::string absent = {};
+  // A file that this write changes, too, and that was not 0 before.
+  std::string also_changes = {};
 };
 
-// Precondition: ValidateLimits() is OK. INVALID_ARGUMENT for a combination that
-// version 1 cannot express.
+// Precondition: ResolveLimits() and CheckVersions() are OK. INVALID_ARGUMENT
+// for a combination that version 1 cannot express.
 absl::StatusOr<std::vector<LimitWrite>> PlanLimits(const CgroupLimits& limits,
                                                    const Versions& versions,
-                                                   const CurrentV1& current);
+                                                   const Current& current);
 
 // What a failed write of `file` means, for people; empty if errno says it all.
 absl::string_view LimitHint(absl::string_view file, int error);
+
+// Of plan_keyed_limits.cc: disks, huge pages and the like.
+void PlanIo(const CgroupLimits& limits, const Versions& versions,
+            const Current& current, std::vector<LimitWrite>& writes);
+void PlanHugetlb(const CgroupLimits& limits, const Versions& versions,
+                 std::vector<LimitWrite>& writes);
+void PlanResources(const CgroupLimits& limits, std::vector<LimitWrite>& writes);
+void PlanUnified(const CgroupLimits& limits, std::vector<LimitWrite>& writes);
+
+// A number, or "max" for kUnlimited.
+std::string MaxOr(int64_t value);
 
 }  // namespace caisson::cgroup
 

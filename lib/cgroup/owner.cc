@@ -85,9 +85,9 @@ absl::StatusOr<std::vector<Member>> LockDead(const Filesystem& filesystem,
   return members;
 }
 
-absl::Status MissingController(const CgroupLayout& layout,
-                               const CgroupOptions& options,
-                               CgroupController controller) {
+absl::Status NotOnThisHost(const CgroupLayout& layout,
+                           const CgroupOptions& options,
+                           CgroupController controller) {
   return absl::FailedPreconditionError(absl::StrCat(
       "cgroup ", Quoted(options.name), ": ",
       FieldThatNeeds(options.limits, controller), " needs the ",
@@ -157,7 +157,7 @@ absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
   }
   for (CgroupController controller : ToVector(wanted)) {
     const CgroupControllerInfo& info = layout.Find(controller);
-    if (!info.usable) return MissingController(layout, options, controller);
+    if (!info.usable) return NotOnThisHost(layout, options, controller);
     const size_t hierarchy = static_cast<size_t>(info.hierarchy);
     auto it = std::find_if(needs.begin(), needs.end(), [&](const Need& need) {
       return need.hierarchy == hierarchy;
@@ -229,7 +229,7 @@ absl::StatusOr<Member> Owner::MakeMember(const Need& need,
 absl::StatusOr<std::unique_ptr<Group>> Owner::Create(
     const CgroupOptions& options) {
   RETURN_IF_ERROR(ValidateName(options.name));
-  RETURN_IF_ERROR(ValidateLimits(options.limits));
+  ASSIGN_OR_RETURN(const CgroupLimits limits, ResolveLimits(options.limits));
   ASSIGN_OR_RETURN(const std::vector<Need> needs, NeedsOf(options));
   auto group = std::make_unique<Group>(
       filesystem_, options.name, Join(path_, options.name), shared_from_this());
@@ -240,8 +240,7 @@ absl::StatusOr<std::unique_ptr<Group>> Owner::Create(
     ASSIGN_OR_RETURN(Member member, MakeMember(need, options.name));
     group->Add(std::move(member));
   }
-  RETURN_IF_ERROR(
-      group->SetLimits(options.limits, Group::LimitMode::kNewGroup));
+  RETURN_IF_ERROR(group->SetLimits(limits, Group::LimitMode::kNewGroup));
   std::move(undo).Cancel();
   return group;
 }
