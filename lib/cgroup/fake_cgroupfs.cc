@@ -33,14 +33,36 @@ std::map<std::string, std::string> FilesOfV2(absl::string_view controllers) {
       {"cgroup.events", "populated 0\nfrozen 0\n"},
       {"cgroup.kill", ""}};
   if (absl::StrContains(controllers, "memory")) {
-    files["memory.max"] = "max\n";
-    files["memory.swap.max"] = "max\n";
+    for (const char* limit : {"max", "swap.max", "high", "zswap.max"}) {
+      files[absl::StrCat("memory.", limit)] = "max\n";
+    }
+    for (const char* limit : {"low", "min", "oom.group"}) {
+      files[absl::StrCat("memory.", limit)] = "0\n";
+    }
     files["memory.events"] = "low 0\noom 3\noom_kill 2\noom_group_kill 1\n";
   }
   if (absl::StrContains(controllers, "cpu")) {
     files["cpu.max"] = "max 100000\n";
     files["cpu.weight"] = "100\n";
+    files["cpu.max.burst"] = "0\n";
+    files["cpu.idle"] = "0\n";
   }
+  if (absl::StrContains(controllers, "cpuset")) {
+    for (const char* list : {"cpus", "mems"}) {
+      files[absl::StrCat("cpuset.", list)] = "\n";
+      files[absl::StrCat("cpuset.", list, ".effective")] = "0-7\n";
+    }
+  }
+  if (absl::StrContains(controllers, "io")) {
+    files["io.max"] = "";
+    files["io.weight"] = files["io.bfq.weight"] = "default 100\n";
+  }
+  if (absl::StrContains(controllers, "hugetlb")) {
+    files["hugetlb.2MB.max"] = files["hugetlb.2MB.rsvd.max"] = "max\n";
+  }
+  if (absl::StrContains(controllers, "rdma")) files["rdma.max"] = "";
+  if (absl::StrContains(controllers, "misc")) files["misc.max"] = "sev max\n";
+  if (absl::StrContains(controllers, "dmem")) files["dmem.max"] = "";
   if (absl::StrContains(controllers, "pids")) files["pids.max"] = "max\n";
   return files;
 }
@@ -51,16 +73,67 @@ std::map<std::string, std::string> FilesOfV1(absl::string_view controller) {
   if (controller == "memory") {
     files["memory.limit_in_bytes"] = kNoLimit;
     files["memory.memsw.limit_in_bytes"] = kNoLimit;
+    files["memory.soft_limit_in_bytes"] = kNoLimit;
+    files["memory.swappiness"] = "60\n";
     files["memory.oom_control"] =
         "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
   } else if (controller == "cpu") {
     files["cpu.cfs_quota_us"] = "-1\n";
     files["cpu.cfs_period_us"] = "100000\n";
+    files["cpu.cfs_burst_us"] = "0\n";
     files["cpu.shares"] = "1024\n";
+    files["cpu.idle"] = "0\n";
+  } else if (controller == "cpuset") {
+    files["cpuset.cpus"] = files["cpuset.mems"] = "0-7\n";
+  } else if (controller == "blkio") {
+    for (const char* limit :
+         {"read_bps", "write_bps", "read_iops", "write_iops"}) {
+      files[absl::StrCat("blkio.throttle.", limit, "_device")] = "";
+    }
+    files["blkio.bfq.weight"] = "100\n";
+    files["blkio.bfq.weight_device"] = "";
+  } else if (controller == "hugetlb") {
+    files["hugetlb.2MB.limit_in_bytes"] = kNoLimit;
+    files["hugetlb.2MB.rsvd.limit_in_bytes"] = kNoLimit;
+  } else if (controller == "net_cls") {
+    files["net_cls.classid"] = "0\n";
+  } else if (controller == "net_prio") {
+    files["net_prio.ifpriomap"] = "lo 0\neth0 0\n";
   } else if (controller == "pids") {
     files["pids.max"] = "max\n";
   }
   return files;
+}
+
+// Files with one line for each disk, device or resource.
+bool IsKeyed(absl::string_view file) {
+  for (const char* name :
+       {"io.max", "io.weight", "io.bfq.weight", "rdma.max", "misc.max",
+        "dmem.max", "blkio.bfq.weight_device", "net_prio.ifpriomap"}) {
+    if (file == name) return true;
+  }
+  return absl::StartsWith(file, "blkio.throttle.");
+}
+
+// What the kernel makes of `text` when `line` is written: lines that say
+// nothing are not shown.
+std::string WithLine(absl::string_view text, absl::string_view line) {
+  const absl::string_view key = line.substr(0, line.find(' '));
+  std::map<std::string, std::string> lines;
+  for (absl::string_view old : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    lines[std::string(old.substr(0, old.find(' ')))] = std::string(old);
+  }
+  lines[std::string(key)] = std::string(line);
+  const absl::string_view rest = line.substr(key.size());
+  if (key != "default" && key != "lo" && key != "eth0" && key != "sev" &&
+      (rest == " 0" || rest == " default" || rest == " max" ||
+       rest == " rbps=max wbps=max riops=max wiops=max" ||
+       rest == " hca_handle=max hca_object=max")) {
+    lines.erase(std::string(key));
+  }
+  std::string all;
+  for (const auto& [unused, each] : lines) absl::StrAppend(&all, each, "\n");
+  return all;
 }
 
 }  // namespace
@@ -68,11 +141,22 @@ std::map<std::string, std::string> FilesOfV1(absl::string_view controller) {
 FakeCgroupfs::FakeCgroupfs(Kind kind) {
   std::string pattern = ::testing::TempDir() + "/fake-cgroupfs-XXXXXX";
   root_ = std::filesystem::canonical(::mkdtemp(pattern.data()));
-  if (kind != Kind::kV2) {
+  const bool v1 = kind == Kind::kV1 || kind == Kind::kFullV1;
+  const bool v2 = kind == Kind::kV2 || kind == Kind::kFullV2;
+  if (!v2) {
     for (const char* name : {"cpu", "memory", "pids"}) AddMount(name, false);
   }
-  if (kind != Kind::kV1) {
-    controllers_v2_ = kind == Kind::kV2 ? "cpu memory pids" : "hugetlb";
+  if (kind == Kind::kFullV1) {
+    for (const char* name :
+         {"cpuset", "blkio", "hugetlb", "net_cls", "net_prio"}) {
+      AddMount(name, false);
+    }
+  }
+  if (!v1) {
+    controllers_v2_ = kind == Kind::kFullV2
+                          ? "cpuset cpu io memory hugetlb pids rdma misc dmem"
+                      : v2 ? "cpu memory pids"
+                           : "hugetlb";
     AddMount("unified", true);
   }
 }
@@ -138,6 +222,15 @@ std::vector<std::string> FakeCgroupfs::Directories() const {
     }
   }
   std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<std::string> FakeCgroupfs::Files(const std::string& group) const {
+  std::vector<std::string> names;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(absl::StrCat(root_, "/", group))) {
+    if (entry.is_regular_file()) names.push_back(entry.path().filename());
+  }
   return names;
 }
 
@@ -208,6 +301,11 @@ absl::Status FakeCgroupfs::Write(const Dir& dir, absl::string_view file,
                       absl::StrCat("write(", Quoted(Join(dir.path, file)), ", ",
                                    Quoted(value), ")"),
                       {.step = "cgroup", .path = Join(dir.path, file)});
+  }
+  if (IsKeyed(file)) {
+    // A weight without a disk is that of all of them.
+    const bool all = !absl::StrContains(value, ' ');
+    stored = WithLine(Get(path), all ? absl::StrCat("default ", value) : value);
   }
   Set(path, stored);
   if (file == "cgroup.subtree_control") {

@@ -16,7 +16,8 @@ namespace caisson::cgroup {
 
 class FakeCgroupfs final : public Filesystem {
  public:
-  enum class Kind { kV1, kV2, kHybrid };
+  // The full ones have every controller that has limits.
+  enum class Kind { kV1, kV2, kHybrid, kFullV1, kFullV2 };
   explicit FakeCgroupfs(Kind kind);
   ~FakeCgroupfs() override;
 
@@ -32,6 +33,8 @@ class FakeCgroupfs final : public Filesystem {
   void Remove(const std::string& path) const;
   // All directories below root().
   std::vector<std::string> Directories() const;
+  // Names of the files in a group.
+  std::vector<std::string> Files(const std::string& group) const;
 
   absl::StatusOr<std::string> ReadProc(const std::string& name) const override;
   absl::StatusOr<UniqueFd> OpenMount(const Mount& mount) const override;
