@@ -117,10 +117,10 @@ check "20 rounds" \
   "$run" --bin "$bin" --rounds 20 --containers 100 --json "$work/rows.json"
 cat "$work/rows.json"
 for row in start:floor start_net:floor_net start_heap:start \
-  start_throughput:floor_throughput exec:start; do
+  start_throughput:floor_throughput exec:start cgroup_stats:open_read_close; do
   check "row $row" has_rows 1 "${row%:*}" "${row#*:}"
 done
-rows=6
+rows=7
 for peer in runc crun bwrap; do
   installed=$(rows_against "$peer")
   ((rows += installed))

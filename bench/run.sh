@@ -20,6 +20,8 @@ with everything that follows until nothing of it is left:
   start_throughput  a start when 8 threads do them at once, beside 8 processes of the
                     floor
   exec              the program in a container that runs already, beside start
+  cgroup_stats      a snapshot of all statistics of a control group, beside a bare loop
+                    of open, read and close over the same files
 
 All run in turn, one start each, N times. Then
 
@@ -234,12 +236,15 @@ measure() {
     "start_heap=$bin/worker $image --heap-mib 4096 --threads 500"
     "start_throughput=$bin/worker $image --throughput"
     "exec=$bin/worker $image --exec"
+    "cgroup_stats=$bin/worker $image --stats"
+    "open_read_close=$bin/read_stats"
     "floor=$bin/floor $image"
     "floor_net=$bin/floor $image --net"
     "floor_throughput=$bin/floor $image --throughput"
   )
   add_peers
-  rows+=(start_net:floor_net start_heap:start start_throughput:floor_throughput exec:start)
+  rows+=(start_net:floor_net start_heap:start start_throughput:floor_throughput exec:start
+    cgroup_stats:open_read_close)
   interruptible "$bin/compare" --rounds "$rounds" --json "$scratch/rows" "${rows[@]}" \
     -- "${programs[@]}" || return 1
   echo "A ratio of 0.2 means 5 times faster than what it is set against."

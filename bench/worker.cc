@@ -27,7 +27,7 @@ using bench::Now;
 
 constexpr char kUsage[] =
     R"(usage: worker ROOT [--net] [--heap-mib N] [--threads N]
-                   [--exec | --throughput | --latencies]
+                   [--exec | --throughput | --stats | --latencies]
 
 Starts the program /true of the directory ROOT in caisson's full default
 composition, waits for its end and removes everything, once for each byte on
@@ -39,13 +39,15 @@ standard input. Answers each with its duration in ns (8 bytes).
   --exec         instead, execute /true in one container that runs all the time
   --throughput   instead, 8 threads do 5 starts each at once; the answer is a
                  40th of the time
+  --stats        instead, read the statistics of one control group that has all
+                 controllers; ROOT does not matter
   --latencies    instead, start 200 times and print the median of each step
 )";
 
 constexpr int kWorkers = 8;
 constexpr int kStartsOfWorker = 5;
 
-enum class Mode { kStart, kExec, kThroughput, kLatencies };
+enum class Mode { kStart, kExec, kThroughput, kStats, kLatencies };
 
 struct Options {
   std::string root;
@@ -66,6 +68,8 @@ Options Parse(int argc, char** argv) {
       options.mode = Mode::kExec;
     } else if (arg == "--throughput") {
       options.mode = Mode::kThroughput;
+    } else if (arg == "--stats") {
+      options.mode = Mode::kStats;
     } else if (arg == "--latencies") {
       options.mode = Mode::kLatencies;
     } else if (arg == "--heap-mib" &&
@@ -140,6 +144,16 @@ void Answer(const std::function<void()>& round, uint64_t divisor = 1) {
   }
 }
 
+void ReadStats() {
+  auto parent = bench::Check(caisson::CgroupParent::Open(
+      {.path = absl::StrCat("/caisson-bench-", getpid())}));
+  const auto group = bench::Check(parent.Create(
+      {.name = "stats",
+       .controllers = caisson::CgroupStatsControllers(parent.layout())}));
+  const auto reader = bench::Check(group.OpenStats());
+  Answer([&] { bench::Check(reader.Read()); });
+}
+
 void PrintLatencies(Host& host) {
   constexpr int kRounds = 200;
   std::vector<std::string> names;
@@ -167,6 +181,10 @@ void PrintLatencies(Host& host) {
 
 int main(int argc, char** argv) {
   const Options options = Parse(argc, argv);
+  if (options.mode == Mode::kStats) {
+    ReadStats();
+    return 0;
+  }
   std::vector<char> heap(options.heap_mib << 20, 1);
   IdleThreads idle(options.threads);
   Host host(options.root, options.net);
@@ -182,6 +200,8 @@ int main(int argc, char** argv) {
     }
     case Mode::kThroughput:
       Answer([&] { StartManyAtOnce(host); }, kWorkers * kStartsOfWorker);
+      break;
+    case Mode::kStats:  // needs no host
       break;
     case Mode::kLatencies:
       PrintLatencies(host);

@@ -40,6 +40,7 @@
 #include "absl/time/time.h"
 #include "caisson/cgroup_layout.h"
 #include "caisson/cgroup_limits.h"
+#include "caisson/cgroup_stats.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
@@ -131,6 +132,10 @@ class [[nodiscard]] Cgroup final {
 
   // The processes of the group and its descendants, in ascending order, as seen
   // from the caller's PID namespace (0: not visible there; v2 only).
+  // Opens the files of the group's statistics, to read them again and again.
+  // See cgroup_stats.h.
+  absl::StatusOr<CgroupStatsReader> OpenStats() const;
+
   absl::StatusOr<std::vector<pid_t>> Processes() const;
 
   // Sends SIGKILL to all processes of the group and its descendants, also to

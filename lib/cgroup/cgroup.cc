@@ -8,6 +8,7 @@
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
 #include "lib/cgroup/owner.h"
+#include "lib/cgroup/stats.h"
 
 namespace caisson {
 
@@ -67,6 +68,14 @@ absl::StatusOr<CgroupEntry> Cgroup::OpenEntry() const {
 
 absl::Status Cgroup::SetLimits(const CgroupLimits& limits) {
   return group_->SetLimits(limits, cgroup::Group::LimitMode::kRestoreOnFailure);
+}
+
+absl::StatusOr<CgroupStatsReader> Cgroup::OpenStats() const {
+  RETURN_IF_ERROR(group_->CheckExists());
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<cgroup::StatsFiles> files,
+      cgroup::StatsFiles::Open(group_->filesystem(), group_->members()));
+  return CgroupStatsReader(std::move(files));
 }
 
 absl::StatusOr<int64_t> Cgroup::OomKills() const { return group_->OomKills(); }

@@ -46,6 +46,28 @@ const Member* Group::Find(CgroupController controller) const {
 }
 
 absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
+absl::Status Group::CheckExists() const {
+  return members_.empty() ? Destroyed(name_) : absl::OkStatus();
+}
+
+absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
+absl::Status Group::CheckExists() const {
+  return members_.empty() ? Destroyed(name_) : absl::OkStatus();
+}
+
+const Member* Group::FindV2() const {
+  for (const Member& member : members_) {
+    if (member.version == CgroupVersion::kV2) return &member;
+  }
+  return nullptr;
+}
+
+const Member* Group::FindFreezerV1() const {
+  const Member* member = Find(CgroupController::kFreezer);
+  return member == nullptr || member->version == CgroupVersion::kV2 ? nullptr
+                                                                    : member;
+}
+
   if (members_.empty()) return Destroyed(name_);
   CgroupEntry entry;
   for (const Member& member : members_) {

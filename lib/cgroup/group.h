@@ -57,7 +57,12 @@ class Group final {
   const std::string& name() const { return name_; }
   const std::string& path() const { return path_; }
   const std::vector<Member>& members() const { return members_; }
+  const std::shared_ptr<const Filesystem>& filesystem() const {
+    return filesystem_;
+  }
 
+  // FAILED_PRECONDITION after Destroy().
+  absl::Status CheckExists() const;
   absl::StatusOr<CgroupEntry> OpenEntry() const;
   // In a new group nothing needs to be remembered for a failure.
   enum class LimitMode { kNewGroup, kRestoreOnFailure };
