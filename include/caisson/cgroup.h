@@ -22,7 +22,7 @@
 // that share one path therefore never meet each other's groups.
 //
 // Not for: moving the calling process, systemd's scopes (make one over D-Bus
-// and give its path as the parent), or statistics.
+// and give its path as the parent).
 #ifndef CAISSON_CGROUP_H_
 #define CAISSON_CGROUP_H_
 
@@ -53,6 +53,15 @@ class Owner;
 // How long Kill(), Destroy() and Recover() wait for killed processes to be
 // gone. Longer is needed only for processes in uninterruptible sleep.
 inline constexpr absl::Duration kCgroupKillTimeout = absl::Seconds(30);
+
+// How long Freeze() and Thaw() wait. Mostly it takes less than a millisecond.
+inline constexpr absl::Duration kCgroupFreezeTimeout = absl::Seconds(10);
+
+enum class CgroupFreezeState {
+  kThawed,
+  kFreezing,  // asked for, of this group or one above; some process still runs
+  kFrozen,
+};
 
 struct CgroupOptions {
   std::string name;  // one path component, unique below its CgroupParent
@@ -123,6 +132,10 @@ class [[nodiscard]] Cgroup final {
   // reclaim and then kill (v2), or fails with EBUSY (v1).
   absl::Status SetLimits(const CgroupLimits& limits);
 
+  // Opens the files of the group's statistics, to read them again and again.
+  // See cgroup_stats.h.
+  absl::StatusOr<CgroupStatsReader> OpenStats() const;
+
   // How many processes of this group and its descendants the kernel's
   // out-of-memory killer has killed. v2: memory.events, which also counts
   // descendants that are gone; v1: memory.oom_control of the existing ones.
@@ -132,11 +145,26 @@ class [[nodiscard]] Cgroup final {
 
   // The processes of the group and its descendants, in ascending order, as seen
   // from the caller's PID namespace (0: not visible there; v2 only).
-  // Opens the files of the group's statistics, to read them again and again.
-  // See cgroup_stats.h.
-  absl::StatusOr<CgroupStatsReader> OpenStats() const;
-
   absl::StatusOr<std::vector<pid_t>> Processes() const;
+
+  // Stops all processes of the group and its descendants, in a way that they
+  // cannot see or undo, and those that are moved in or forked later; returns
+  // when all have stopped. Idempotent. What was killed while it was frozen
+  // dies: on v2 at once, on v1 when it is thawed, as Kill() does. If some
+  // process cannot be stopped in time, DEADLINE_EXCEEDED, and the group is as
+  // it was. v2: cgroup.freeze, waiting for cgroup.events by poll(2). v1:
+  // freezer.state, for which the group needs kFreezer in
+  // CgroupOptions::controllers (FAILED_PRECONDITION); v1 has no event, so the
+  // state is read each millisecond. Precondition: the caller is not in the
+  // group.
+  absl::Status Freeze(absl::Duration timeout = kCgroupFreezeTimeout) const;
+
+  // Lets them go on. Idempotent. FAILED_PRECONDITION, naming the group, if one
+  // above is frozen: this one is thawed then, and its processes go on with it.
+  absl::Status Thaw(absl::Duration timeout = kCgroupFreezeTimeout) const;
+
+  // Whoever froze it: a group above, too. kThawed on v1 without kFreezer.
+  absl::StatusOr<CgroupFreezeState> FreezeState() const;
 
   // Sends SIGKILL to all processes of the group and its descendants, also to
   // those that are being forked, and waits until they are gone. The group stays
@@ -145,8 +173,10 @@ class [[nodiscard]] Cgroup final {
   // was ever written to. A fork bomb cannot outrun it: v2 uses cgroup.kill; on
   // v1 nothing can be forked meanwhile (pids.max 0, or the freezer; on a host
   // that mounts neither a bomb may win), and signals go to pidfds of verified
-  // members, never to a bare PID. DEADLINE_EXCEEDED names processes that
-  // outlived `timeout`. Precondition: the caller is not in the group.
+  // members, never to a bare PID. A frozen group is thawed by it; on v1 what a
+  // group above keeps frozen cannot die, and the error names that one.
+  // DEADLINE_EXCEEDED names processes that outlived `timeout`. Precondition:
+  // the caller is not in the group.
   absl::Status Kill(absl::Duration timeout = kCgroupKillTimeout) const;
 
   // Kills what is inside and removes the group with all its descendants from

@@ -7,12 +7,12 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/filesystem.h"
+#include "lib/cgroup/freeze.h"
 #include "lib/cgroup/group.h"
 #include "lib/sys/open.h"
 
@@ -66,11 +66,9 @@ absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group) {
     const bool v2 = place.version == CgroupVersion::kV2;
     if (!v2 && !Has(place, CgroupController::kFreezer)) continue;
     ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
-    // "FROZEN" or "FREEZING"; v2 tells of a frozen ancestor, too.
-    ASSIGN_OR_RETURN(
-        const std::string state,
-        filesystem.Read(dir, v2 ? "cgroup.events" : "freezer.state"));
-    if (!absl::StrContains(state, v2 ? "frozen 1" : "FR")) continue;
+    ASSIGN_OR_RETURN(const CgroupFreezeState state,
+                     FreezeStateOf(filesystem, place.version, dir));
+    if (state == CgroupFreezeState::kThawed) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("the control group ", Quoted(place.directory),
                      " is frozen: the container is paused"));

@@ -84,6 +84,18 @@ absl::StatusOr<std::vector<pid_t>> Cgroup::Processes() const {
   return group_->Processes();
 }
 
+absl::Status Cgroup::Freeze(absl::Duration timeout) const {
+  return group_->Freeze(Deadline(timeout));
+}
+
+absl::Status Cgroup::Thaw(absl::Duration timeout) const {
+  return group_->Thaw(Deadline(timeout));
+}
+
+absl::StatusOr<CgroupFreezeState> Cgroup::FreezeState() const {
+  return group_->FreezeState();
+}
+
 absl::Status Cgroup::Kill(absl::Duration timeout) const {
   return group_->Kill(Deadline(timeout));
 }

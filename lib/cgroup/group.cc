@@ -10,6 +10,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/apply_limits.h"
+#include "lib/cgroup/freeze.h"
 #include "lib/cgroup/kill.h"
 #include "lib/cgroup/tree.h"
 #include "lib/sys/open.h"
@@ -45,12 +46,6 @@ const Member* Group::Find(CgroupController controller) const {
   return nullptr;
 }
 
-absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
-absl::Status Group::CheckExists() const {
-  return members_.empty() ? Destroyed(name_) : absl::OkStatus();
-}
-
-absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
 absl::Status Group::CheckExists() const {
   return members_.empty() ? Destroyed(name_) : absl::OkStatus();
 }
@@ -68,6 +63,7 @@ const Member* Group::FindFreezerV1() const {
                                                                     : member;
 }
 
+absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
   if (members_.empty()) return Destroyed(name_);
   CgroupEntry entry;
   for (const Member& member : members_) {
@@ -122,24 +118,54 @@ absl::StatusOr<std::vector<pid_t>> Group::Processes() const {
   return ListProcesses(*filesystem_, members_.front().dir);
 }
 
+absl::Status Group::Freeze(const Deadline& deadline) const {
+  if (members_.empty()) return Destroyed(name_);
+  const Member* member = FindV2();
+  if (member == nullptr) member = FindFreezerV1();
+  if (member == nullptr) {
+    return MissingController(name_, "Freeze() on cgroup v1",
+                             CgroupController::kFreezer);
+  }
+  return FreezeGroup(*filesystem_, member->version, member->dir, deadline);
+}
+
+absl::Status Group::Thaw(const Deadline& deadline) const {
+  if (members_.empty()) return Destroyed(name_);
+  absl::Status status;
+  for (const Member* member : {FindV2(), FindFreezerV1()}) {
+    if (member == nullptr) continue;
+    status.Update(
+        ThawGroup(*filesystem_, member->version, member->dir, deadline));
+  }
+  return status;
+}
+
+absl::StatusOr<CgroupFreezeState> Group::FreezeState() const {
+  if (members_.empty()) return Destroyed(name_);
+  CgroupFreezeState most = CgroupFreezeState::kThawed;
+  for (const Member* member : {FindV2(), FindFreezerV1()}) {
+    if (member == nullptr) continue;
+    ASSIGN_OR_RETURN(const CgroupFreezeState state,
+                     FreezeStateOf(*filesystem_, member->version, member->dir));
+    most = std::max(most, state);
+  }
+  return most;
+}
+
 absl::Status Group::Kill(const Deadline& deadline) const {
   ForkBarrier barrier;
-  for (const Member& member : members_) {
-    if (member.version != CgroupVersion::kV1) continue;
-    if (member.controllers[IndexOf(CgroupController::kPids)]) {
-      barrier.pids = &member.dir;
-    }
-    if (member.controllers[IndexOf(CgroupController::kFreezer)]) {
-      barrier.freezer = &member.dir;
-    }
+  const Member* pids = Find(CgroupController::kPids);
+  if (pids != nullptr && pids->version == CgroupVersion::kV1) {
+    barrier.pids = &pids->dir;
   }
+  if (const Member* freezer = FindFreezerV1()) barrier.freezer = &freezer->dir;
   for (const Member& member : members_) {
     if (member.version == CgroupVersion::kV2) {
       // The kernel compares the kill_seq of the parent's group with that of the
       // child's: they stay different (kernel/cgroup/cgroup.c,
       // cgroup_css_set_fork() and cgroup_post_fork()).
       killed_ = true;
-      RETURN_IF_ERROR(KillUnified(*filesystem_, member.dir, deadline));
+      RETURN_IF_ERROR(KillUnified(*filesystem_, member.dir, barrier, deadline));
     } else {
       RETURN_IF_ERROR(KillListed(*filesystem_, member.dir, barrier, deadline));
     }

@@ -69,11 +69,18 @@ class Group final {
   absl::Status SetLimits(const CgroupLimits& limits, LimitMode mode) const;
   absl::StatusOr<int64_t> OomKills() const;
   absl::StatusOr<std::vector<pid_t>> Processes() const;
+  absl::Status Freeze(const Deadline& deadline) const;
+  absl::Status Thaw(const Deadline& deadline) const;
+  absl::StatusOr<CgroupFreezeState> FreezeState() const;
   absl::Status Kill(const Deadline& deadline) const;
   absl::Status Destroy(const Deadline& deadline);
 
  private:
   const Member* Find(CgroupController controller) const;
+  // The v2 directory; null without.
+  const Member* FindV2() const;
+  // The directory in v1's freezer hierarchy; null without.
+  const Member* FindFreezerV1() const;
   // rmdir of every member. OK, or EBUSY's status if something is inside.
   absl::Status RemoveMembers();
 

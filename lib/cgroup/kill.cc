@@ -18,7 +18,9 @@
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/freeze.h"
 #include "lib/cgroup/tree.h"
+#include "lib/cgroup/wait_event.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 #include "lib/sys/pidfd_open.h"
@@ -27,18 +29,17 @@ namespace caisson::cgroup {
 namespace {
 
 constexpr char kKill[] = "cgroup.kill";
-constexpr char kEvents[] = "cgroup.events";
 constexpr char kPidsMax[] = "pids.max";
-constexpr char kFreezerState[] = "freezer.state";
+constexpr char kFreeze[] = "cgroup.freeze";
 
 // Descriptors that the killing of a group on v1 takes at most.
 constexpr size_t kBatch = 128;
 
-// Milliseconds that a freeze may take before killing begins anyway.
-constexpr int kMaxFreezeWaits = 200;
+// What a freeze may take before killing begins anyway.
+constexpr absl::Duration kMaxFreeze = absl::Milliseconds(200);
 
 absl::Status NotDead(const Filesystem& filesystem, const Dir& group,
-                     const Deadline& deadline) {
+                     const ForkBarrier& barrier, const Deadline& deadline) {
   auto pids = ListProcesses(filesystem, group);
   std::string who = "processes that cannot be listed";
   if (pids.ok() && !pids->empty()) {
@@ -48,37 +49,24 @@ absl::Status NotDead(const Filesystem& filesystem, const Dir& group,
                      absl::StrJoin(pids->begin(), pids->begin() + shown, ", "),
                      shown < pids->size() ? ", ..." : "", ")");
   }
+  std::string why =
+      "such a process is in uninterruptible sleep (state D in /proc/PID/stat), "
+      "frozen, or in another PID namespace";
+  if (barrier.freezer != nullptr) {
+    const std::string above = FrozenAncestorV1(filesystem, *barrier.freezer);
+    if (!above.empty()) {
+      why =
+          absl::StrCat("they die when ", above, " is thawed, which is frozen");
+    }
+  }
   return absl::DeadlineExceededError(absl::StrCat(
       "kill(", Quoted(group.path), "): ", who, " did not end within ",
-      absl::FormatDuration(deadline.timeout()),
-      " of SIGKILL; such a process is in uninterruptible sleep (state D in "
-      "/proc/PID/stat), frozen, or in another PID namespace"));
+      absl::FormatDuration(deadline.timeout()), " of SIGKILL; ", why));
 }
 
 bool HasErrno(const absl::Status& status, int error) {
   const auto detail = GetErrorDetail(status);
   return detail.has_value() && detail->error == error;
-}
-
-absl::Status WaitUnpopulated(const Filesystem& filesystem, const Dir& group,
-                             const Deadline& deadline) {
-  ASSIGN_OR_RETURN(UniqueFd events,
-                   filesystem.OpenFile(group, kEvents, O_RDONLY));
-  for (;;) {
-    // Reading also arms the next notification.
-    if (::lseek(events.get(), 0, SEEK_SET) != 0) {
-      return ErrnoError(errno, absl::StrCat("lseek(", Quoted(kEvents), ")"),
-                        {.step = "cgroup", .path = group.path});
-    }
-    ASSIGN_OR_RETURN(const std::string text,
-                     sys::ReadAll(events.borrow(), 4096, kEvents));
-    ASSIGN_OR_RETURN(const int64_t populated,
-                     FlatKeyedValue(text, "populated"));
-    if (populated == 0) return absl::OkStatus();
-    if (deadline.expired()) return NotDead(filesystem, group, deadline);
-    pollfd poll = {.fd = events.get(), .events = POLLPRI};
-    deadline.Poll({&poll, 1});
-  }
 }
 
 // Pidfds of processes that were members of the group while they were open.
@@ -154,15 +142,10 @@ absl::Status Freeze(const Filesystem& filesystem, const ForkBarrier& barrier,
   if (barrier.freezer == nullptr || barrier.pids != nullptr) {
     return absl::OkStatus();
   }
-  RETURN_IF_ERROR(filesystem.Write(*barrier.freezer, kFreezerState, "FROZEN"));
-  // While it says FREEZING, forks that had begun go on. v1 has no event here.
-  for (int i = 0; i < kMaxFreezeWaits && !deadline.expired(); ++i) {
-    ASSIGN_OR_RETURN(const std::string state,
-                     filesystem.Read(*barrier.freezer, kFreezerState));
-    if (absl::StartsWith(state, "FROZEN")) break;
-    deadline.Poll({}, absl::Milliseconds(1));
-  }
-  return absl::OkStatus();
+  const absl::Status status =
+      FreezeGroup(filesystem, CgroupVersion::kV1, *barrier.freezer,
+                  Deadline(std::min(kMaxFreeze, deadline.timeout())));
+  return absl::IsDeadlineExceeded(status) ? absl::OkStatus() : status;
 }
 
 // Sends one SIGKILL to each process that is listed, then waits for the last
@@ -173,7 +156,7 @@ absl::StatusOr<bool> KillRound(const Filesystem& filesystem, const Dir& group,
   // A frozen process dies only when it thaws.
   absl::Cleanup thaw = [&] {
     if (barrier.freezer != nullptr) {
-      (void)filesystem.Write(*barrier.freezer, kFreezerState, "THAWED");
+      ThawTreeV1(filesystem, *barrier.freezer);
     }
   };
   RETURN_IF_ERROR(Freeze(filesystem, barrier, deadline));
@@ -197,21 +180,33 @@ absl::StatusOr<bool> KillRound(const Filesystem& filesystem, const Dir& group,
 }  // namespace
 
 absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
-                         const Deadline& deadline) {
+                         const ForkBarrier& barrier, const Deadline& deadline) {
   const absl::Status status = filesystem.Write(group, kKill, "1");
   // Linux before 5.14 has no cgroup.kill; a threaded group refuses it.
   if (HasErrno(status, ENOENT) || HasErrno(status, EOPNOTSUPP)) {
-    return KillListed(filesystem, group, {}, deadline);
+    return KillListed(filesystem, group, barrier, deadline);
   }
   RETURN_IF_ERROR(status);
-  return WaitUnpopulated(filesystem, group, deadline);
+  if (barrier.freezer != nullptr) ThawTreeV1(filesystem, *barrier.freezer);
+  ASSIGN_OR_RETURN(const bool dead,
+                   WaitForEvent(filesystem, group, "populated", 0, deadline));
+  if (!dead) return NotDead(filesystem, group, barrier, deadline);
+  // Who is put here later shall run.
+  if (const auto frozen = filesystem.Read(group, kFreeze);
+      frozen.ok() && absl::StartsWith(*frozen, "1")) {
+    return filesystem.Write(group, kFreeze, "0");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status KillListed(const Filesystem& filesystem, const Dir& group,
                         const ForkBarrier& barrier, const Deadline& deadline) {
   ASSIGN_OR_RETURN(const std::vector<pid_t> pids,
                    ListProcesses(filesystem, group));
-  if (pids.empty()) return absl::OkStatus();
+  if (pids.empty()) {
+    if (barrier.freezer != nullptr) ThawTreeV1(filesystem, *barrier.freezer);
+    return absl::OkStatus();
+  }
   std::string pids_max;
   if (barrier.pids != nullptr) {
     ASSIGN_OR_RETURN(pids_max, filesystem.Read(*barrier.pids, kPidsMax));
@@ -226,7 +221,8 @@ absl::Status KillListed(const Filesystem& filesystem, const Dir& group,
     ASSIGN_OR_RETURN(const bool any,
                      KillRound(filesystem, group, barrier, deadline));
     if (!any) return absl::OkStatus();
-    if (deadline.expired()) return NotDead(filesystem, group, deadline);
+    if (deadline.expired())
+      return NotDead(filesystem, group, barrier, deadline);
   }
 }
 

@@ -8,17 +8,18 @@
 
 namespace caisson::cgroup {
 
-// v2: cgroup.kill, which also catches processes that are being forked, then
-// waits for "populated 0" in cgroup.events.
-absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
-                         const Deadline& deadline);
-
 // v1: what keeps the processes of a group from making new ones while they are
 // killed one by one. Either directory may be null.
 struct ForkBarrier {
   const Dir* pids = nullptr;     // the group in the pids hierarchy
   const Dir* freezer = nullptr;  // the group in the freezer hierarchy
 };
+
+// v2: cgroup.kill, which also catches processes that are being forked, then
+// waits for "populated 0" in cgroup.events. The group is thawed, and so is that
+// of the freezer, if it is in one.
+absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
+                         const ForkBarrier& barrier, const Deadline& deadline);
 
 // v1: SIGKILL to each process in cgroup.procs of `group` and its descendants,
 // until there is none. Waits for the ends of processes by pidfd. A PID that was
