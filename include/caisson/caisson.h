@@ -34,6 +34,7 @@
 
 #include "caisson/cgroup.h"
 #include "caisson/console.h"
+#include "caisson/detached.h"
 #include "caisson/error.h"
 #include "caisson/features.h"
 #include "caisson/hooks.h"

@@ -183,6 +183,19 @@ class [[nodiscard]] Cgroup final {
   // all hierarchies. Idempotent. After a failure it can be called again.
   absl::Status Destroy(absl::Duration timeout = kCgroupKillTimeout);
 
+  // Descriptors that keep the group from Recover() when its owner is dead, for
+  // a process in it that outlives the host (detached.h): as long as one of
+  // them, or a duplicate in whatever process, is open, the group is somebody's.
+  // FAILED_PRECONDITION if it was destroyed.
+  absl::StatusOr<std::vector<UniqueFd>> Lifelines() const;
+  // From now on neither the destructor nor that of the CgroupParent destroys
+  // the group. Destroy() still does.
+  void Disown();
+  // The group behind lifelines that another owner made, all of them and nothing
+  // else; it is disowned. The directory above it goes with
+  // CgroupParent::Recover(). FAILED_PRECONDITION if it was destroyed.
+  static absl::StatusOr<Cgroup> Attach(std::vector<UniqueFd> lifelines);
+
  private:
   friend class CgroupParent;
   explicit Cgroup(std::unique_ptr<cgroup::Group> group);

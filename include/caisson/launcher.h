@@ -28,6 +28,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "caisson/detached.h"
 #include "caisson/hooks.h"
 #include "caisson/id_range.h"
 #include "caisson/launcher_options.h"
@@ -59,6 +61,14 @@ class [[nodiscard]] Launcher final {
   // identity() and mounts() for the consequences.
   static absl::StatusOr<Launcher> Create(const LauncherOptions& options = {});
 
+  // Connects to the launcher that looks after the detached processes of
+  // `directory`, which this or another host made with that
+  // LauncherOptions::directory. NOT_FOUND if none lives there. Any number of
+  // hosts may be attached. What they start is their own: it ends with them, or
+  // is detached. mounts() is null, so without privileges nothing with a root of
+  // its own can be started; Exec() and Find() work.
+  static absl::StatusOr<Launcher> Attach(const std::string& directory);
+
   Launcher(Launcher&&) noexcept;
   Launcher& operator=(Launcher&&) noexcept;
   // As Shutdown(), but does not wait: a host that is PID 1 or a subreaper,
@@ -71,6 +81,12 @@ class [[nodiscard]] Launcher final {
   // program that cannot be executed is NOT_FOUND or PERMISSION_DENIED with the
   // reason (a missing ELF interpreter is named); see ExecFailure().
   absl::StatusOr<Process> Start(const ProcessSpec& spec);
+
+  // The detached process of that name, of this or another host. Its destructor
+  // lets the process be. NOT_FOUND if none of that name runs: ListDetached()
+  // says how it ended. Exec() in it needs a ProcessSpec::security unless it was
+  // started without one.
+  absl::StatusOr<Process> Find(absl::string_view name);
 
   // The first half of Start(): everything is done, but the program does not run
   // until Process::Start(). Calls the hooks prestart, create_runtime and
@@ -126,8 +142,10 @@ class [[nodiscard]] Launcher final {
   // The helper's pidfd: readable when it died.
   BorrowedFd pidfd() const;
 
-  // Kills every process that was started and is still running, ends the helper
-  // and waits for it. Start() fails with UNAVAILABLE from then on. Idempotent.
+  // Kills every process that was started here, still runs and is not detached,
+  // and waits for their end and, unless it is needed for detached processes or
+  // by other hosts, that of the helper. Start() fails with UNAVAILABLE from
+  // then on. Idempotent.
   absl::Status Shutdown();
 
  private:

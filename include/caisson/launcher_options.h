@@ -35,6 +35,10 @@ enum class LauncherIds {
 struct LauncherOptions {
   // Not used by a host with CAP_SYS_ADMIN.
   LauncherIds ids = LauncherIds::kAvailable;
+  // Absolute. For processes that shall outlive the host (detached.h): where
+  // hosts find the launcher. Made with mode 0700 if it is missing; Create()
+  // fails with ALREADY_EXISTS if a launcher lives there.
+  std::string directory;
 };
 
 // Who a launcher is.

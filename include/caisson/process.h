@@ -31,6 +31,7 @@
 namespace caisson {
 
 class Cgroup;
+struct DetachOptions;
 class Namespace;
 class NetEndpoint;
 class RootFs;
@@ -207,8 +208,9 @@ struct StepLatency {
 // A created, running or ended process. Thread-safe: any number of threads may
 // wait, signal and look at once; only moving and destroying need to be alone.
 //
-// The destructor kills a process that still runs (SIGKILL; with a pid namespace
-// of its own this ends everything in it) and does not wait.
+// The destructor kills a process that still runs and was not detached (SIGKILL;
+// with a pid namespace of its own this ends everything in it) and does not
+// wait.
 class [[nodiscard]] Process final {
  public:
   Process(Process&&) noexcept;
@@ -248,6 +250,19 @@ class [[nodiscard]] Process final {
   // Kills the process if it runs, waits for its end and calls the poststop
   // hooks, once; returns the first error. FAILED_PRECONDITION later on.
   absl::Status Destroy();
+
+  // From now on the process outlives this object and the host; see detached.h.
+  // Its launcher must have a directory (LauncherOptions). This object can be
+  // used as before, but its destructor lets the process be. All or nothing:
+  // ALREADY_EXISTS if the directory has a record of the name, NOT_FOUND if the
+  // process has ended, FAILED_PRECONDITION if it was not started yet, if it is
+  // detached already, or if the launcher has no directory. Hooks that are left
+  // (poststop) are this object's: those who attach do not have them.
+  absl::Status Detach(const DetachOptions& options);
+
+  // Of a process that Launcher::Find() returned: descriptors for what
+  // DetachOptions::keep had, in that order; empty once taken.
+  std::vector<UniqueFd> TakeKept();
 
   // Blocks until the process has ended or `deadline` passes
   // (DEADLINE_EXCEEDED; the process goes on). May be called again and again, by

@@ -7,6 +7,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
+#include "lib/cgroup/lifelines.h"
 #include "lib/cgroup/owner.h"
 #include "lib/cgroup/stats.h"
 
@@ -102,6 +103,19 @@ absl::Status Cgroup::Kill(absl::Duration timeout) const {
 
 absl::Status Cgroup::Destroy(absl::Duration timeout) {
   return group_->Destroy(Deadline(timeout));
+}
+
+absl::StatusOr<std::vector<UniqueFd>> Cgroup::Lifelines() const {
+  return cgroup::LockGroup(*group_);
+}
+
+void Cgroup::Disown() { group_->Disown(); }
+
+absl::StatusOr<Cgroup> Cgroup::Attach(std::vector<UniqueFd> lifelines) {
+  ASSIGN_OR_RETURN(std::unique_ptr<cgroup::Group> group,
+                   cgroup::AttachGroup(std::move(lifelines)));
+  group->Disown();
+  return Cgroup(std::move(group));
 }
 
 absl::StatusOr<CgroupParent> CgroupParent::Open(

@@ -51,8 +51,10 @@ class Group final {
   void Add(Member member) { members_.push_back(std::move(member)); }
 
   // False in a process that was forked from the one that made the group: its
-  // copies of the objects must not destroy what is the parent's.
-  bool IsOurs() const { return creator_ == ::getpid(); }
+  // copies of the objects must not destroy what is the parent's. And once it
+  // was disowned.
+  bool IsOurs() const { return !disowned_ && creator_ == ::getpid(); }
+  void Disown() { disowned_ = true; }
 
   const std::string& name() const { return name_; }
   const std::string& path() const { return path_; }
@@ -89,6 +91,7 @@ class Group final {
   std::string name_;
   std::string path_;
   pid_t creator_;
+  bool disowned_ = false;
   std::vector<Member> members_;
   // cgroup.kill was written: nothing can be born in the v2 directory any more.
   mutable std::atomic<bool> killed_ = false;

@@ -1,7 +1,6 @@
 #include "lib/cgroup/owner.h"
 
 #include <errno.h>
-#include <sys/file.h>
 
 #include <algorithm>
 #include <set>
@@ -11,19 +10,12 @@
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/lifelines.h"
 
 namespace caisson::cgroup {
 namespace {
 
 constexpr mode_t kGroupMode = 0755;
-
-// Locks without waiting; false if somebody else holds it.
-absl::StatusOr<bool> TryLock(const Dir& dir) {
-  if (::flock(dir.fd.get(), LOCK_EX | LOCK_NB) == 0) return true;
-  if (errno == EWOULDBLOCK) return false;
-  return ErrnoError(errno, absl::StrCat("flock(", Quoted(dir.path), ")"),
-                    {.step = "cgroup.recover", .path = dir.path});
-}
 
 // The parent's directory in one hierarchy, for Recover().
 struct Site {
@@ -93,6 +85,48 @@ absl::Status NotOnThisHost(const CgroupLayout& layout,
       FieldThatNeeds(options.limits, controller), " needs the ",
       CgroupControllerName(controller), " controller: ",
       layout.Find(controller).reason, "; this host has ", layout.Summary()));
+}
+
+// Kills what is in a group without owner, removes it and adds its path to
+// `removed`.
+absl::Status RemoveGroup(const Filesystem& filesystem, const std::string& path,
+                         std::vector<Member> members, const Deadline& deadline,
+                         std::vector<std::string>& removed) {
+  // Not owned: `filesystem` outlives the group.
+  Group group(std::shared_ptr<const Filesystem>(&filesystem, [](auto*) {}),
+              path.substr(path.rfind('/') + 1), path, nullptr);
+  for (Member& member : members) group.Add(std::move(member));
+  RETURN_IF_ERROR(group.Destroy(deadline));
+  removed.push_back(path);
+  return absl::OkStatus();
+}
+
+// Removes the directory of a dead owner, or, as long as some of its groups are
+// locked by others, the rest of its groups.
+absl::Status RemoveDead(const Filesystem& filesystem, const std::string& path,
+                        std::vector<Member> owner, const Deadline& deadline,
+                        std::vector<std::string>& removed) {
+  ASSIGN_OR_RETURN(const std::set<std::string> locked,
+                   LockedChildren(filesystem, owner));
+  if (locked.empty()) {
+    return RemoveGroup(filesystem, path, std::move(owner), deadline, removed);
+  }
+  std::set<std::string> names;
+  for (const Member& member : owner) {
+    ASSIGN_OR_RETURN(const std::vector<std::string> children,
+                     filesystem.Children(member.dir));
+    names.insert(children.begin(), children.end());
+  }
+  absl::Status first_error;
+  for (const std::string& name : names) {
+    if (locked.count(name) > 0) continue;
+    auto members = OpenChild(filesystem, owner, name);
+    first_error.Update(members.status());
+    if (!members.ok()) continue;
+    first_error.Update(RemoveGroup(filesystem, Join(path, name),
+                                   *std::move(members), deadline, removed));
+  }
+  return first_error;
 }
 
 }  // namespace
@@ -267,13 +301,8 @@ absl::StatusOr<std::vector<std::string>> Owner::Recover(
     auto members = LockDead(filesystem, sites, name);
     first_error.Update(members.status());
     if (!members.ok() || members->empty()) continue;
-    // Not owned: `filesystem` outlives the group.
-    Group group(std::shared_ptr<const Filesystem>(&filesystem, [](auto*) {}),
-                name, path, nullptr);
-    for (Member& member : *members) group.Add(std::move(member));
-    const absl::Status status = group.Destroy(deadline);
-    first_error.Update(status);
-    if (status.ok()) removed.push_back(path);
+    first_error.Update(
+        RemoveDead(filesystem, path, *std::move(members), deadline, removed));
   }
   for (const Site& site : sites) {
     RemoveMadeParents(filesystem, site.mount, site.below);

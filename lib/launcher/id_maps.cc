@@ -155,6 +155,40 @@ absl::StatusOr<Subordinates> FindSubordinates(uid_t uid, const IdFiles& files) {
   return found;
 }
 
+std::vector<IdRange> ParseMap(absl::string_view text) {
+  std::vector<IdRange> map;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    const std::vector<absl::string_view> fields =
+        absl::StrSplit(line, ' ', absl::SkipEmpty());
+    IdRange range;
+    if (fields.size() == 3 && absl::SimpleAtoi(fields[0], &range.inside) &&
+        absl::SimpleAtoi(fields[1], &range.outside) &&
+        absl::SimpleAtoi(fields[2], &range.count)) {
+      map.push_back(range);
+    }
+  }
+  return map;
+}
+
+absl::StatusOr<LauncherIdentity> IdentityOf(pid_t pid) {
+  const std::string directory = absl::StrCat("/proc/", pid);
+  LauncherIdentity identity;
+  identity.own_user_namespace = true;
+  ASSIGN_OR_RETURN(const std::string users,
+                   ReadHostFile(directory + "/uid_map"));
+  ASSIGN_OR_RETURN(const std::string groups,
+                   ReadHostFile(directory + "/gid_map"));
+  ASSIGN_OR_RETURN(const std::string setgroups,
+                   ReadHostFile(directory + "/setgroups"));
+  identity.users = ParseMap(users);
+  identity.groups = ParseMap(groups);
+  identity.setgroups = setgroups == "allow\n";
+  if (identity.users.size() == 1 && identity.users[0].count == 1) {
+    identity.why_single = "the launcher was made so by its first host";
+  }
+  return identity;
+}
+
 absl::StatusOr<LauncherIdentity> MapOwnIds(pid_t pid) {
   LauncherIdentity identity;
   identity.own_user_namespace = true;

@@ -59,6 +59,12 @@ absl::StatusOr<LauncherIdentity> MapOwnIds(pid_t pid);
 absl::StatusOr<LauncherIdentity> MapSubordinateIds(
     pid_t pid, const Subordinates& subordinates);
 
+// Of a launcher that has its maps already.
+absl::StatusOr<LauncherIdentity> IdentityOf(pid_t pid);
+
+// What /proc/PID/uid_map says; see user_namespaces(7).
+std::vector<IdRange> ParseMap(absl::string_view text);
+
 }  // namespace caisson::launcher
 
 #endif  // CAISSON_LIB_LAUNCHER_ID_MAPS_H_

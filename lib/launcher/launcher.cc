@@ -24,8 +24,11 @@
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/attach.h"
 #include "lib/launcher/compose.h"
+#include "lib/launcher/detached_directory.h"
 #include "lib/launcher/id_map.h"
+#include "lib/launcher/id_maps.h"
 #include "lib/launcher/launcher_state.h"
+#include "lib/launcher/process_note.h"
 #include "lib/launcher/process_state.h"
 #include "lib/launcher/program.h"
 #include "lib/launcher/remote_mounts.h"
@@ -41,6 +44,8 @@ namespace {
 
 using ::caisson::plan::PlanBuilder;
 using ::caisson::plan::Slot;
+
+using ::caisson::launcher::DetachedDirectory;
 
 constexpr char kExecStep[] = "exec";
 
@@ -103,6 +108,10 @@ class NamespacePlan {
 absl::StatusOr<SecurityPolicy> Launcher::State::PolicyOf(
     const ProcessSpec& spec) {
   if (spec.security != nullptr) return *spec.security;
+  return DefaultPolicy();
+}
+
+absl::StatusOr<SecurityPolicy> Launcher::State::DefaultPolicy() {
   absl::MutexLock lock(&mutex);
   if (!default_policy.has_value()) {
     ASSIGN_OR_RETURN(default_policy, SecurityPolicy::Create({}));
@@ -126,6 +135,26 @@ Launcher::~Launcher() {
 }
 
 absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
+  UniqueFd listening;
+  std::optional<DetachedDirectory> directory;
+  if (!options.directory.empty()) {
+    ASSIGN_OR_RETURN(
+        directory, DetachedDirectory::Open(options.directory,
+                                           DetachedDirectory::Missing::kMake));
+    ASSIGN_OR_RETURN(listening, directory->Listen());
+  }
+  auto launcher = State::Create(options);
+  if (directory && launcher.ok()) {
+    const absl::Status status =
+        launcher->state_->session->Listen(listening.borrow(), directory->fd());
+    if (!status.ok()) launcher = status;
+  }
+  if (directory && !launcher.ok()) directory->RemoveSocket();
+  return launcher;
+}
+
+absl::StatusOr<Launcher> Launcher::State::Create(
+    const LauncherOptions& options) {
   if (sys::HasCapability(CAP_SYS_ADMIN)) {
     ASSIGN_OR_RETURN(launcher::Session session, launcher::Session::Create());
     return Launcher(std::make_unique<State>(std::move(session)));
@@ -139,6 +168,62 @@ absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
       std::move(shared), std::move(created.mounts),
       std::move(created.identity));
   return Launcher(std::move(state));
+}
+
+absl::StatusOr<Launcher> Launcher::Attach(const std::string& directory) {
+  ASSIGN_OR_RETURN(
+      const DetachedDirectory opened,
+      DetachedDirectory::Open(directory, DetachedDirectory::Missing::kIsError));
+  ASSIGN_OR_RETURN(UniqueFd control, opened.Connect());
+  ASSIGN_OR_RETURN(launcher::Session session,
+                   launcher::Session::Attach(std::move(control)));
+  auto state = std::make_unique<State>(std::move(session));
+  if (state->session->own_user_namespace()) {
+    ASSIGN_OR_RETURN(state->identity,
+                     launcher::IdentityOf(sys::PidOf(state->session->pidfd())));
+  }
+  return Launcher(std::move(state));
+}
+
+absl::StatusOr<Process> Launcher::Find(absl::string_view name) {
+  RETURN_IF_ERROR(launcher::CheckDetachedName(name));
+  ASSIGN_OR_RETURN(launcher::Session::Found found, state_->session->Find(name));
+  return state_->Adopt(std::move(found));
+}
+
+absl::StatusOr<Process> Launcher::State::Adopt(launcher::Session::Found found) {
+  ASSIGN_OR_RETURN(
+      const std::string text,
+      sys::ReadFileAt(BorrowedFd(AT_FDCWD),
+                      absl::StrCat("/proc/self/fd/", found.kept[0].get()),
+                      /*resolve=*/0, /*limit=*/1 << 20));
+  ASSIGN_OR_RETURN(const launcher::ProcessNote note, launcher::ReadNote(text));
+  const size_t first = note.has_init ? 2 : 1;
+  if (found.kept.size() != first + note.descriptors.size()) {
+    return absl::ResourceExhaustedError(
+        "Find: descriptors got lost; the process has reached RLIMIT_NOFILE");
+  }
+  std::optional<SecurityPolicy> policy;
+  if (note.default_policy) {
+    ASSIGN_OR_RETURN(policy, DefaultPolicy());
+  }
+  auto state = std::make_unique<Process::State>(session, std::move(policy));
+  state->started = std::move(found.process);
+  if (note.has_init) state->started.plan = std::move(found.kept[1]);
+  state->namespaces = {note.first_namespaces, note.second_namespaces};
+  state->own_pid_namespace = note.own_pid_namespace;
+  state->has_init = note.has_init;
+  state->default_policy = note.default_policy;
+  state->group = note.group;
+  state->oom_kills_before = note.oom_kills_before;
+  {
+    absl::MutexLock lock(&state->mutex);
+    state->detached = true;
+    for (size_t i = 0; i < note.descriptors.size(); ++i) {
+      state->Keep(note.descriptors[i], std::move(found.kept[first + i]));
+    }
+  }
+  return Process(std::move(state));
 }
 
 namespace {
@@ -235,6 +320,7 @@ absl::StatusOr<Process> Launcher::State::Begin(const ProcessSpec& spec,
   auto state = std::make_unique<Process::State>(session, policy);
   state->namespaces = composition.namespaces;
   state->has_init = spec.init;
+  state->default_policy = spec.security == nullptr;
   state->own_pid_namespace =
       spec.namespaces == nullptr || spec.namespaces->options().pid.is_new();
   if (spec.cgroup != nullptr) {
@@ -251,8 +337,13 @@ absl::StatusOr<Process> Launcher::State::Exec(const Process::State& container,
         "Exec: the container belongs to another Launcher, whose pid namespace "
         "this one cannot enter");
   }
+  if (spec.security == nullptr && !container.policy) {
+    return absl::FailedPreconditionError(
+        "Exec: the container was started by another host with a policy of its "
+        "own, which is not known here: name it in ProcessSpec.security");
+  }
   const SecurityPolicy policy =
-      spec.security != nullptr ? *spec.security : container.policy;
+      spec.security != nullptr ? *spec.security : *container.policy;
   ASSIGN_OR_RETURN(
       launcher::Composition composition,
       launcher::ComposeExec({.pidfd = container.started.pidfd.borrow(),

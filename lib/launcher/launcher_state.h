@@ -22,12 +22,17 @@ struct Launcher::State {
   explicit State(launcher::Session s)
       : session(std::make_shared<launcher::Session>(std::move(s))) {}
 
+  static absl::StatusOr<Launcher> Create(const LauncherOptions& options);
+
   launcher::LauncherView view() const {
     return {.isolated = session->isolated(), .identity = identity};
   }
 
+  absl::StatusOr<SecurityPolicy> DefaultPolicy();
   absl::StatusOr<SecurityPolicy> PolicyOf(const ProcessSpec& spec);
   absl::StatusOr<Process> Begin(const ProcessSpec& spec, launcher::Until until);
+  // What a detached process left for those who attach.
+  absl::StatusOr<Process> Adopt(launcher::Session::Found found);
   absl::StatusOr<Process> Exec(const Process::State& container,
                                const ProcessSpec& spec);
 

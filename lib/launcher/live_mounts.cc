@@ -155,9 +155,9 @@ absl::Status CheckDestination(const std::string& destination) {
 }
 
 // Attaches `mount` in the container's mount namespace, by descriptors alone.
-absl::Status Attach(const launcher::Session& session,
-                    const Process::State& container, BorrowedFd mount,
-                    BorrowedFd place, const std::string& path) {
+absl::Status AttachMount(const launcher::Session& session,
+                         const Process::State& container, BorrowedFd mount,
+                         BorrowedFd place, const std::string& path) {
   PlanBuilder plan;
   AddEnter(plan, container);
   plan.Step("mounts");
@@ -203,8 +203,8 @@ absl::Status Launcher::AddMount(const Process& container,
   ASSIGN_OR_RETURN(const UniqueFd place,
                    FindPlace(std::move(live), bind.destination,
                              IsDirectory(source.borrow())));
-  return Attach(*state_->session, state, mount.borrow(), place.borrow(),
-                bind.destination);
+  return AttachMount(*state_->session, state, mount.borrow(), place.borrow(),
+                     bind.destination);
 }
 
 absl::Status Launcher::AddMount(const Process& container,
@@ -225,8 +225,8 @@ absl::Status Launcher::AddMount(const Process& container,
   ASSIGN_OR_RETURN(const UniqueFd place,
                    FindPlace(std::move(live), tmpfs.destination,
                              /*directory=*/true));
-  return Attach(*state_->session, state, mount.borrow(), place.borrow(),
-                tmpfs.destination);
+  return AttachMount(*state_->session, state, mount.borrow(), place.borrow(),
+                     tmpfs.destination);
 }
 
 absl::Status Launcher::RemoveMount(const Process& container,

@@ -14,23 +14,35 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/types/span.h"
+#include "caisson/detached.h"
 #include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/attach.h"
+#include "lib/launcher/detached_directory.h"
+#include "lib/launcher/process_note.h"
 #include "lib/launcher/process_state.h"
 #include "lib/launcher/protocol.h"
 #include "lib/launcher/security_steps.h"
 #include "lib/launcher/session.h"
+#include "lib/launcher/wait_status.h"
 #include "lib/plan/send_fds.h"
 #include "lib/sys/pidfd.h"
 
 namespace caisson {
 namespace {
+
+// What a note calls the descriptors behind it.
+constexpr char kTerminal[] = "terminal";
+constexpr char kIn[] = "in";
+constexpr char kOut[] = "out";
+constexpr char kErr[] = "err";
+constexpr char kKeep[] = "keep";
 
 // Waits until `fd` is readable; false at the deadline.
 absl::StatusOr<bool> WaitReadable(BorrowedFd fd, const Deadline& deadline) {
@@ -45,31 +57,20 @@ absl::StatusOr<bool> WaitReadable(BorrowedFd fd, const Deadline& deadline) {
   }
 }
 
-ExitStatus FromWaitStatus(int status) {
-  ExitStatus exit;
-  exit.signaled = WIFSIGNALED(status);
-  exit.code = exit.signaled ? 0 : WEXITSTATUS(status);
-  exit.signal = exit.signaled ? WTERMSIG(status) : 0;
-  exit.core_dumped = exit.signaled && WCOREDUMP(status);
-  return exit;
-}
-
 ExitStatus FromMessage(const launcher::Message& message, BorrowedFd init_plan) {
   // What an init makes of its child's end loses the signal.
   const std::optional<int> of_child =
       init_plan.valid() ? launcher::InitStatus(init_plan) : std::nullopt;
-  ExitStatus exit = FromWaitStatus(of_child.value_or(message.wait_status));
-  exit.user_cpu = absl::Microseconds(static_cast<int64_t>(message.user_us));
-  exit.system_cpu = absl::Microseconds(static_cast<int64_t>(message.system_us));
-  exit.max_rss_bytes = static_cast<int64_t>(message.max_rss_kib) * 1024;
-  return exit;
+  launcher::Message child = message;
+  child.wait_status = of_child.value_or(message.wait_status);
+  return launcher::ExitStatusOf(child);
 }
 
 // The launcher is dead, and so is what it started; the kernel may still know
 // how it ended.
 absl::StatusOr<ExitStatus> StatusWithoutLauncher(BorrowedFd pidfd) {
   const std::optional<int> status = sys::ExitStatusOf(pidfd);
-  if (status.has_value()) return FromWaitStatus(*status);
+  if (status.has_value()) return launcher::FromWaitStatus(*status);
   return absl::UnavailableError(
       "the launcher died before the process did; the process was killed and "
       "its exit status is not known");
@@ -81,15 +82,6 @@ absl::Status StillRunning(pid_t pid) {
 }
 
 }  // namespace
-
-std::string ExitStatus::ToString() const {
-  if (!signaled) return absl::StrCat("exited with code ", code);
-  const char* name = ::sigabbrev_np(signal);
-  return absl::StrCat("killed by signal ", signal,
-                      name != nullptr ? absl::StrCat(" (SIG", name, ")") : "",
-                      core_dumped ? ", core dumped" : "",
-                      out_of_memory ? ", out of memory" : "");
-}
 
 Process::Process(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Process::Process(Process&&) noexcept = default;
@@ -104,6 +96,10 @@ Process::~Process() {
   if (state_ == nullptr) return;
   // A forked copy of the host must not end what the host runs.
   if (state_->creator != ::getpid()) return;
+  {
+    absl::MutexLock lock(&state_->mutex);
+    if (state_->detached) return;
+  }
   // One that has ended is NOT_FOUND, which is what is wanted.
   sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
 }
@@ -249,6 +245,74 @@ absl::Status Process::Destroy() {
   const absl::Status hooks = RunHooks("poststop", state_->hooks.poststop,
                                       state_->HookStateOf("stopped"));
   return status.ok() ? hooks : status;
+}
+
+absl::Status Process::Detach(const DetachOptions& options) {
+  RETURN_IF_ERROR(launcher::CheckDetachedName(options.name));
+  absl::MutexLock lock(&state_->mutex);
+  if (state_->pending || state_->destroyed || state_->detached) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("Process::Detach(): the process ",
+                     state_->pending     ? "was not started yet"
+                     : state_->destroyed ? "was destroyed"
+                                         : "is detached already"));
+  }
+  launcher::ProcessNote note = {
+      .first_namespaces = state_->namespaces.first,
+      .second_namespaces = state_->namespaces.second,
+      .own_pid_namespace = state_->own_pid_namespace,
+      .has_init = state_->has_init,
+      .default_policy = state_->default_policy,
+      .oom_kills_before = state_->oom_kills_before,
+      .group = state_->group,
+  };
+  std::vector<BorrowedFd> kept;
+  auto add = [&](const char* what, BorrowedFd fd) {
+    if (!fd.valid()) return;
+    note.descriptors.emplace_back(what);
+    kept.push_back(fd);
+  };
+  add(kTerminal, state_->terminal.borrow());
+  add(kIn, state_->in.borrow());
+  add(kOut, state_->out.borrow());
+  add(kErr, state_->err.borrow());
+  for (size_t i = 0; i < options.keep.size(); ++i) {
+    if (!options.keep[i].valid()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("DetachOptions.keep[", i, "] is not open"));
+    }
+    add(kKeep, options.keep[i]);
+  }
+  if (kept.size() + 2 > launcher::kMaxKept) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("DetachOptions.keep: ", options.keep.size(),
+                     " descriptors are too many; 56 can be kept"));
+  }
+  const BorrowedFd plan =
+      state_->has_init ? state_->started.plan.borrow() : BorrowedFd();
+  RETURN_IF_ERROR(state_->session->Detach(
+      state_->started, options.name, launcher::WriteNote(note), plan, kept));
+  state_->detached = true;
+  return absl::OkStatus();
+}
+
+void Process::State::Keep(absl::string_view what, UniqueFd fd) {
+  if (what == kTerminal) {
+    terminal = std::move(fd);
+  } else if (what == kIn) {
+    in = std::move(fd);
+  } else if (what == kOut) {
+    out = std::move(fd);
+  } else if (what == kErr) {
+    err = std::move(fd);
+  } else {
+    kept.push_back(std::move(fd));
+  }
+}
+
+std::vector<UniqueFd> Process::TakeKept() {
+  absl::MutexLock lock(&state_->mutex);
+  return std::move(state_->kept);
 }
 
 UniqueFd Process::TakeStdin() {

@@ -34,11 +34,14 @@ struct Process::State {
     absl::Duration timeout;
   };
 
-  explicit State(std::shared_ptr<const launcher::Session> s,
-                 const SecurityPolicy& p)
-      : session(std::move(s)), policy(p) {}
+  State(std::shared_ptr<const launcher::Session> s,
+        std::optional<SecurityPolicy> p)
+      : session(std::move(s)), policy(std::move(p)) {}
 
   HookState HookStateOf(absl::string_view status) const;
+  // Takes a descriptor that was kept as `what`.
+  void Keep(absl::string_view what, UniqueFd fd)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // The plan has ended well.
   void Publish(std::vector<StepLatency> steps);
 
@@ -57,11 +60,16 @@ struct Process::State {
   bool has_init = false;
   std::vector<CgroupPath> group;
   int64_t oom_kills_before = 0;
-  const SecurityPolicy policy;
+  // None if the process is another host's, which had one of its own.
+  const std::optional<SecurityPolicy> policy;
+  bool default_policy = false;
 
   absl::Mutex mutex;
   std::optional<Pending> pending ABSL_GUARDED_BY(mutex);
   bool destroyed ABSL_GUARDED_BY(mutex) = false;
+  // It outlives this object.
+  bool detached ABSL_GUARDED_BY(mutex) = false;
+  std::vector<UniqueFd> kept ABSL_GUARDED_BY(mutex);
   std::vector<StepLatency> latencies ABSL_GUARDED_BY(mutex);
   UniqueFd in ABSL_GUARDED_BY(mutex);
   UniqueFd out ABSL_GUARDED_BY(mutex);

@@ -9,7 +9,7 @@
 
 namespace caisson::launcher {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 
 // The launcher finds its end of the control socket here.
 inline constexpr int kControlFd = 3;
@@ -28,13 +28,33 @@ enum RequestKind : uint32_t {
   kAbandon = 1,
   // Answers kNeedsIdMaps: /proc/PID/uid_map and gid_map are written.
   kIdMapsWritten = 2,
+  // Carries a listening socket, where further hosts come, and the directory in
+  // which it is bound, for the records of detached processes. Once.
+  kListen = 3,
+  // The process outlives its host from now on, under a name. Carries a channel
+  // for the answer and what is kept open as long as the process lives: first a
+  // file for whoever finds it, then the plan if `has_init`, then the rest.
+  kDetach = 4,
+  // Asks for the detached process of a name. Carries a channel.
+  kFind = 5,
 };
+
+// Of a detached process, with its NUL.
+inline constexpr uint32_t kNameSize = 64;
+// What one detached process keeps open.
+inline constexpr int kMaxKept = 64;
+inline constexpr int kFirstKeptFd = 1;
+// In the directory of kListen.
+inline constexpr char kSocketName[] = "launcher.sock";
 
 // Host to launcher.
 struct Request {
   uint32_t version;
-  uint32_t kind;    // RequestKind
-  uint64_t serial;  // kAbandon: that of kStarted
+  uint32_t kind;          // RequestKind
+  uint64_t serial = 0;    // kAbandon, kDetach: that of kStarted
+  uint32_t has_init = 0;  // kDetach
+  uint32_t reserved = 0;
+  char name[kNameSize] = {};  // kDetach, kFind
 };
 inline constexpr int kChannelFd = 0;  // first: it survives a truncation
 inline constexpr int kPlanFd = 1;
@@ -52,6 +72,13 @@ enum MessageKind : uint32_t {
   // On the control socket, with the launcher's pidfd, before kHello: it was
   // born in a user namespace. Answered by kIdMapsWritten.
   kNeedsIdMaps = 6,
+  kDetached = 7,  // on the channel of kDetach
+  // On the channel of kFind, with the process's pidfd and what was kept; later
+  // kExited.
+  kFound = 8,
+  // On the control socket of a host that shut it down: what it started has
+  // ended, and the launcher goes on for others. (Without, the launcher ends.)
+  kGoodbye = 9,
 };
 
 // Why a start was rejected, beside the plan::Reject reasons.
@@ -62,14 +89,22 @@ enum RejectStage : uint32_t {
   kStageFull = 4,     // kMaxChildren run already
   kStageClone = 5,    // clone3() failed
   kStageIdMap = 6,    // /proc/PID/{setgroups,uid_map,gid_map}
+  kStageDetach = 7,   // of kDetach
+  kStageFind = 8,     // of kFind
 };
 
 // Processes that one launcher looks after at a time.
 inline constexpr uint32_t kMaxChildren = 8192;
+// Of these, detached.
+inline constexpr uint32_t kMaxDetached = 1024;
+// Hosts that are connected to one launcher at a time.
+inline constexpr uint32_t kMaxHosts = 64;
 
 enum Feature : uint32_t {
   // The launcher lives in a mount namespace that shows nothing of the host.
   kIsolatedMounts = 1u << 0,
+  // It was born in a user namespace of its own.
+  kOwnUserNamespace = 1u << 1,
 };
 
 struct Message {
@@ -78,9 +113,9 @@ struct Message {
   // kHello
   uint32_t features;
   int32_t isolation_error;  // errno that kept kIsolatedMounts away
-  // kStarted, kExited, kForked, kHello
+  // kStarted, kExited, kForked, kFound, kHello
   int32_t pid;      // as the launcher's pid namespace numbers it
-  uint64_t serial;  // kStarted: of this start
+  uint64_t serial;  // kStarted, kFound: of this start
   // kRejected
   uint32_t stage;     // RejectStage
   uint32_t reason;    // plan::Reject

@@ -74,8 +74,9 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSocketPair() {
   return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
 }
 
-absl::Status SendStart(BorrowedFd control, const std::vector<int>& fds) {
-  Request request = {.version = kProtocolVersion, .kind = kStart};
+absl::Status SendRequest(BorrowedFd control, Request request,
+                         const std::vector<int>& fds) {
+  request.version = kProtocolVersion;
   iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
   std::string buffer(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
   msghdr message = {};
@@ -239,6 +240,29 @@ absl::Status RejectError(const Message& message) {
       return absl::ResourceExhaustedError(
           absl::StrCat("this launcher runs ", kMaxChildren,
                        " processes already; create another one"));
+    case kStageDetach:
+      return ErrnoError(
+          message.error, "Process::Detach()",
+          {.step = "launcher",
+           .hint = message.error == EEXIST
+                       ? "there is a detached process of that name in the "
+                         "directory, or the record of one that has ended "
+                         "(ForgetDetached)"
+                   : message.error == ESRCH ? "the process has ended"
+                   : message.error == ENOTCONN
+                       ? "the launcher has no directory "
+                         "(LauncherOptions.directory)"
+                   : message.error == EAGAIN
+                       ? "the launcher has as many detached processes as it "
+                         "can look after"
+                       : ""});
+    case kStageFind:
+      return ErrnoError(message.error, "Launcher::Find()",
+                        {.step = "launcher",
+                         .hint = message.error == ENOENT
+                                     ? "no detached process of that name runs; "
+                                       "ListDetached() tells how it ended"
+                                     : ""});
     case kStageIdMap: {
       constexpr const char* kFiles[] = {"setgroups", "uid_map", "gid_map"};
       return ErrnoError(
@@ -321,7 +345,7 @@ absl::Status KilledDuringSetup(const plan::PlanBuilder& plan,
 
 absl::StatusOr<Message> ReceiveMessage(BorrowedFd socket,
                                        std::vector<UniqueFd>* fds, int flags) {
-  constexpr size_t kMaxFds = 2;
+  constexpr size_t kMaxFds = 1 + kMaxKept;
   Message message = {};
   iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxFds * sizeof(int))];
@@ -451,11 +475,26 @@ absl::StatusOr<Session::InUserNamespace> Session::CreateMapped(MapIds map_ids) {
                          std::move(identity)};
 }
 
+absl::StatusOr<Session> Session::Attach(UniqueFd control) {
+  pollfd poll = {.fd = control.get(), .events = POLLIN, .revents = 0};
+  RETURN_IF_ERROR(Poll(absl::MakeSpan(&poll, 1), Deadline(kStartTimeout)));
+  std::vector<UniqueFd> pidfd;
+  ASSIGN_OR_RETURN(const Message hello,
+                   ReceiveMessage(control.borrow(), &pidfd, MSG_DONTWAIT));
+  if (hello.kind != kHello || pidfd.size() != 1) {
+    return absl::ResourceExhaustedError(
+        "recvmsg(launcher): the pidfd got lost; the process has reached "
+        "RLIMIT_NOFILE");
+  }
+  return Session(std::move(control), std::move(pidfd[0]), hello);
+}
+
 absl::StatusOr<Session> Session::Share() const {
   ASSIGN_OR_RETURN(UniqueFd control, sys::Duplicate(control_.borrow()));
   ASSIGN_OR_RETURN(UniqueFd pidfd, sys::Duplicate(pidfd_.borrow()));
   Session session(std::move(control), std::move(pidfd), hello_);
   session.creator_ = creator_;
+  session.farewell_ = farewell_;
   return session;
 }
 
@@ -478,6 +517,70 @@ void Session::Abandon(const Started& started) const {
   }
 }
 
+absl::Status Session::Listen(BorrowedFd listening, BorrowedFd directory) const {
+  return SendRequest(control_.borrow(), {.kind = kListen},
+                     {listening.get(), directory.get()});
+}
+
+absl::StatusOr<UniqueFd> Session::Ask(const Request& request,
+                                      const std::vector<BorrowedFd>& fds,
+                                      MessageKind kind, Message* answer,
+                                      std::vector<UniqueFd>* received) const {
+  ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
+  std::vector<int> numbers = {channel.second.get()};
+  for (const BorrowedFd fd : fds) numbers.push_back(fd.get());
+  RETURN_IF_ERROR(SendRequest(control_.borrow(), request, numbers));
+  channel.second.reset();
+  ASSIGN_OR_RETURN(*answer, ReceiveAnswer(channel.first.borrow(), received,
+                                          Deadline(kStartTimeout)));
+  if (answer->kind == kRejected) return RejectError(*answer);
+  if (answer->kind != kind) {
+    return absl::InternalError("the launcher sent an unexpected message");
+  }
+  return std::move(channel.first);
+}
+
+absl::Status Session::Detach(const Started& started, absl::string_view name,
+                             absl::string_view note, BorrowedFd plan,
+                             const std::vector<BorrowedFd>& kept) const {
+  ASSIGN_OR_RETURN(
+      const UniqueFd memfd,
+      MakeMemfd("caisson-note", kMfdNoexecSeal,
+                F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+                note));
+  std::vector<BorrowedFd> fds = {memfd.borrow()};
+  if (plan.valid()) fds.push_back(plan);
+  fds.insert(fds.end(), kept.begin(), kept.end());
+  Request request = {.kind = kDetach,
+                     .serial = started.serial,
+                     .has_init = plan.valid() ? 1u : 0u};
+  name.copy(request.name, kNameSize - 1);
+  Message answer;
+  return Ask(request, fds, kDetached, &answer, nullptr).status();
+}
+
+absl::StatusOr<Session::Found> Session::Find(absl::string_view name) const {
+  Request request = {.kind = kFind};
+  name.copy(request.name, kNameSize - 1);
+  Message answer;
+  std::vector<UniqueFd> received;
+  Found found;
+  auto channel = Ask(request, {}, kFound, &answer, &received);
+  if (!channel.ok()) return Annotate(channel.status(), Quoted(name));
+  found.process.channel = *std::move(channel);
+  // The pidfd and the note.
+  if (received.size() < 2) {
+    return absl::ResourceExhaustedError(
+        "recvmsg(launcher): descriptors got lost; the process has reached "
+        "RLIMIT_NOFILE");
+  }
+  found.process.serial = answer.serial;
+  found.process.pidfd = std::move(received[0]);
+  received.erase(received.begin());
+  found.kept = std::move(received);
+  return found;
+}
+
 absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
                                        Deadline deadline) const {
   ASSIGN_OR_RETURN(const std::string block, plan.Serialize());
@@ -487,7 +590,7 @@ absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
   ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
   std::vector<int> fds = {channel.second.get(), started.plan.get()};
   for (const BorrowedFd fd : plan.fds()) fds.push_back(fd.get());
-  RETURN_IF_ERROR(SendStart(control_.borrow(), fds));
+  RETURN_IF_ERROR(SendRequest(control_.borrow(), {.kind = kStart}, fds));
   channel.second.reset();
 
   std::vector<UniqueFd> received;
@@ -595,8 +698,16 @@ absl::Status Session::Close(bool wait) const {
   // A forked copy of the host must not end what the host runs.
   if (creator_ != ::getpid()) return absl::OkStatus();
   // Not closed: another thread may be about to send on it.
-  ::shutdown(control_.get(), SHUT_RDWR);
+  ::shutdown(control_.get(), SHUT_WR);
   if (!wait) return absl::OkStatus();
+  // A launcher that goes on for others says so before it closes its end.
+  {
+    absl::MutexLock lock(&farewell_->mutex);
+    if (!farewell_->goes_on) {
+      farewell_->goes_on = ReceiveMessage(control_.borrow(), nullptr, 0).ok();
+    }
+    if (farewell_->goes_on) return absl::OkStatus();
+  }
   pollfd poll = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
   while (::poll(&poll, 1, -1) < 0) {
     if (errno != EINTR) {

@@ -5,12 +5,16 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "caisson/launcher_options.h"
 #include "caisson/process.h"
@@ -46,6 +50,8 @@ class Session final {
   // One that needs no privilege: the launcher is born in a user namespace of
   // its own, with the ids that `ids` asks for.
   static absl::StatusOr<InUserNamespace> CreateInUserNamespace(LauncherIds ids);
+  // One that runs already, over a socket that its host made known by Listen().
+  static absl::StatusOr<Session> Attach(UniqueFd control);
   // A second object for the same launcher, which may outlive this one.
   absl::StatusOr<Session> Share() const;
 
@@ -72,11 +78,31 @@ class Session final {
   // Kills a process whose start is given up.
   void Abandon(const Started& started) const;
 
+  // Lets further hosts come over `listening`, which is bound in `directory`.
+  absl::Status Listen(BorrowedFd listening, BorrowedFd directory) const;
+  // The process outlives this host. The launcher keeps `note` for those who
+  // attach, `plan` if that is valid (of one with an init), and `kept`.
+  // ALREADY_EXISTS if there is a record of that name, NOT_FOUND if the process
+  // has ended.
+  absl::Status Detach(const Started& started, absl::string_view name,
+                      absl::string_view note, BorrowedFd plan,
+                      const std::vector<BorrowedFd>& kept) const;
+  struct Found {
+    Started process;  // pidfd, channel and serial
+    // The note, the plan of one with an init, and the rest.
+    std::vector<UniqueFd> kept;
+  };
+  // NOT_FOUND if no detached process of that name runs.
+  absl::StatusOr<Found> Find(absl::string_view name) const;
+
   bool isolated() const { return (hello_.features & kIsolatedMounts) != 0; }
+  bool own_user_namespace() const {
+    return (hello_.features & kOwnUserNamespace) != 0;
+  }
   BorrowedFd pidfd() const { return pidfd_.borrow(); }
 
-  // Ends the launcher and everything that it runs and, if `wait`, waits for its
-  // end. Idempotent.
+  // Ends everything that this host started and did not detach and, if nobody
+  // else needs it, the launcher; waits for that if `wait`. Idempotent.
   absl::Status Close(bool wait) const;
 
  private:
@@ -84,6 +110,12 @@ class Session final {
 
   // Waits for the first message of a launcher on `control`.
   static absl::StatusOr<Session> Connect(UniqueFd control);
+  // Sends a request that is answered on a channel of its own, which is the
+  // result; `kind` is what a good answer is.
+  absl::StatusOr<UniqueFd> Ask(const Request& request,
+                               const std::vector<BorrowedFd>& fds,
+                               MessageKind kind, Message* answer,
+                               std::vector<UniqueFd>* received) const;
   using MapIds = absl::FunctionRef<absl::StatusOr<LauncherIdentity>(pid_t pid)>;
   static absl::StatusOr<InUserNamespace> CreateMapped(MapIds map_ids);
 
@@ -98,10 +130,17 @@ class Session final {
   absl::StatusOr<std::vector<StepLatency>> AwaitEnd(
       const plan::PlanBuilder& plan, Started& started, Deadline deadline) const;
 
+  // Whether the launcher said that it goes on without this host.
+  struct Farewell {
+    absl::Mutex mutex;
+    bool goes_on ABSL_GUARDED_BY(mutex) = false;
+  };
+
   UniqueFd control_;
   UniqueFd pidfd_;
   Message hello_;
   pid_t creator_;
+  std::shared_ptr<Farewell> farewell_ = std::make_shared<Farewell>();
 };
 
 // How the child of a plan's init ended, as wait4(2) reports it; nullopt if it
@@ -115,7 +154,7 @@ struct Session::InUserNamespace {
   LauncherIdentity identity;
 };
 
-// Receives one message and the descriptors with it, at most two. `flags` as
+// Receives one message and the descriptors with it. `flags` as
 // recvmsg(2). UNAVAILABLE at the end of the stream; the errno error otherwise.
 absl::StatusOr<Message> ReceiveMessage(BorrowedFd socket,
                                        std::vector<UniqueFd>* fds, int flags);

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
@@ -21,6 +20,7 @@
 #include "lib/namespace/host_ids.h"
 #include "lib/sys/directory.h"
 #include "lib/sys/open.h"
+#include "lib/sys/private_dir.h"
 
 namespace caisson::ids {
 namespace {
@@ -28,6 +28,7 @@ namespace {
 constexpr char kLockFile[] = "lock";
 constexpr char kNamesDir[] = "names";
 constexpr char kOption[] = "IdRangePoolOptions.directory";
+constexpr sys::PrivateDirUse kUse = {kOption, "ids.state"};
 constexpr size_t kMaxName = 128;
 // Ten digits and a line break.
 constexpr size_t kTurnSize = 11;
@@ -55,72 +56,6 @@ uint64_t Hash(absl::string_view text) {
   return hash;
 }
 
-// Without a "/" at the end, which would make open(2) follow a symbolic link.
-absl::StatusOr<std::string> CleanPath(const std::string& path) {
-  std::string clean;
-  bool good = absl::StartsWith(path, "/") && !absl::StrContains(path, '\0');
-  for (const absl::string_view part :
-       absl::StrSplit(path, '/', absl::SkipEmpty())) {
-    good = good && part != "." && part != "..";
-    absl::StrAppend(&clean, "/", part);
-  }
-  if (good && !clean.empty()) return clean;
-  return absl::InvalidArgumentError(
-      absl::StrCat(kOption, ": ", Quoted(path),
-                   " is not an absolute path without \".\" and \"..\""));
-}
-
-// True if the directory itself was made.
-absl::StatusOr<bool> MakePath(const std::string& path) {
-  for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
-    const bool last = end == std::string::npos;
-    const std::string part = path.substr(0, end);
-    if (::mkdir(part.c_str(), last ? 0700 : 0755) == 0) {
-      if (last) return true;
-    } else if (errno != EEXIST) {
-      return FileError(errno, "mkdir", part);
-    } else if (last) {
-      return false;
-    }
-  }
-}
-
-// What is in there is believed, so nobody else may write there; and a lock that
-// others can take would keep ids from everybody.
-absl::Status CheckOwn(BorrowedFd fd, const std::string& path, mode_t type) {
-  struct stat info;
-  if (::fstat(fd.get(), &info) != 0) return FileError(errno, "stat", path);
-  if ((info.st_mode & S_IFMT) != type) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(kOption, ": ", Quoted(path), " is not a ",
-                     type == S_IFDIR ? "directory" : "regular file"));
-  }
-  if (info.st_uid != ::geteuid() || (info.st_mode & 077) != 0) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        kOption, ": ", Quoted(path), " must belong to uid ", ::geteuid(),
-        " and be accessible to nobody else; it belongs to uid ", info.st_uid,
-        " with mode ", absl::StrFormat("%04o", info.st_mode & 07777)));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<UniqueFd> OpenOwnDir(const std::string& path) {
-  ASSIGN_OR_RETURN(const bool made, MakePath(path));
-  UniqueFd dir(
-      ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!dir.valid()) {
-    return FileError(errno, "open", path,
-                     "the pool's directory must be a directory, and no "
-                     "symbolic link to one");
-  }
-  // Whatever the umask took away.
-  if (made && ::fchmod(dir.get(), 0700) != 0) {
-    return FileError(errno, "chmod", path);
-  }
-  RETURN_IF_ERROR(CheckOwn(dir.borrow(), path, S_IFDIR));
-  return dir;
-}
-
 // Returns the file's inode. Writes into a new one, so that a full disk is met
 // here and not when a container starts.
 absl::StatusOr<uint64_t> StartTurns(BorrowedFd lock, const std::string& path) {
@@ -134,7 +69,7 @@ absl::StatusOr<uint64_t> StartTurns(BorrowedFd lock, const std::string& path) {
 absl::StatusOr<UniqueFd> OpenNames(BorrowedFd dir, const std::string& path) {
   ASSIGN_OR_RETURN(UniqueFd names,
                    sys::OpenOrMakeDirectory(dir, kNamesDir, 0700));
-  RETURN_IF_ERROR(CheckOwn(names.borrow(), path, S_IFDIR));
+  RETURN_IF_ERROR(sys::CheckPrivate(names.borrow(), path, S_IFDIR, kUse));
   RETURN_IF_ERROR(sys::SyncDirectory(dir, path));
   return names;
 }
@@ -199,15 +134,15 @@ sys::LockRange NameLock(absl::string_view name) {
 
 absl::StatusOr<IdStateDir> IdStateDir::Open(const std::string& unclean_path) {
   IdStateDir state;
-  ASSIGN_OR_RETURN(state.path_, CleanPath(unclean_path));
+  ASSIGN_OR_RETURN(state.path_, sys::CleanPath(unclean_path, kOption));
   const std::string& path = state.path_;
-  ASSIGN_OR_RETURN(state.dir_, OpenOwnDir(path));
+  ASSIGN_OR_RETURN(state.dir_, sys::OpenOrMakePrivateDir(path, kUse));
   const BorrowedFd dir = state.dir_.borrow();
   const std::string lock_path = absl::StrCat(path, "/", kLockFile);
   ASSIGN_OR_RETURN(UniqueFd lock,
                    sys::OpenAt2(dir, kLockFile, O_RDWR | O_CREAT | O_NONBLOCK,
                                 sys::kNoSymlinks, 0600));
-  RETURN_IF_ERROR(CheckOwn(lock.borrow(), lock_path, S_IFREG));
+  RETURN_IF_ERROR(sys::CheckPrivate(lock.borrow(), lock_path, S_IFREG, kUse));
   ASSIGN_OR_RETURN(state.lock_inode_, StartTurns(lock.borrow(), lock_path));
   ASSIGN_OR_RETURN(state.names_,
                    OpenNames(dir, absl::StrCat(path, "/", kNamesDir)));

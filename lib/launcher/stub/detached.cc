@@ -1,0 +1,167 @@
+#include "lib/launcher/stub/detached.h"
+
+#include <asm/errno.h>
+#include <asm/fcntl.h>
+#include <linux/fcntl.h>
+#include <stddef.h>
+
+#include "lib/launcher/stub/child.h"
+#include "lib/launcher/stub/children.h"
+#include "lib/launcher/stub/message.h"
+#include "lib/launcher/stub/syscall.h"
+#include "lib/plan/format.h"
+
+namespace caisson::launcher {
+namespace {
+
+Detached g_detached[kMaxDetached];
+uint32_t g_detached_count;
+int g_directory = -1;
+
+bool Equal(const char* a, const char* b) {
+  while (*a != '\0' && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+
+// One component of a path, which does not begin with a dot.
+bool IsName(const char* name) {
+  if (name[0] == '\0' || name[0] == '.') return false;
+  for (uint32_t i = 0; i < kNameSize; ++i) {
+    if (name[i] == '\0') return true;
+    if (name[i] == '/') return false;
+  }
+  return false;
+}
+
+// The text of a record.
+class Text final {
+ public:
+  void Add(const char* text) {
+    while (*text != '\0' && size_ < sizeof(text_)) text_[size_++] = *text++;
+  }
+  void Add(const char* key, uint64_t value) {
+    char digits[24];
+    int count = 0;
+    do {
+      digits[count++] = static_cast<char>('0' + value % 10);
+      value /= 10;
+    } while (value > 0);
+    Add(key);
+    Add(" ");
+    while (count > 0 && size_ < sizeof(text_)) text_[size_++] = digits[--count];
+    Add("\n");
+  }
+  // 0, or an errno.
+  long WriteTo(const char* name, int flags) const {
+    const long fd =
+        Call(__NR_openat, g_directory, name,
+             O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flags, 0600);
+    if (fd < 0) return -fd;
+    const long written = Call(__NR_write, fd, text_, size_);
+    const long synced = Call(__NR_fsync, fd);
+    Close(static_cast<int>(fd));
+    if (written >= 0 && written != static_cast<long>(size_)) return ENOSPC;
+    return written < 0 ? -written : -synced;
+  }
+
+ private:
+  char text_[256];
+  unsigned long size_ = 0;
+};
+
+constexpr char kHead[] = "caisson-process 1\n";
+constexpr char kEnd[] = "end\n";
+
+void CloseKept(Detached& detached) {
+  while (detached.kept_count > 0) {
+    Close(detached.kept[--detached.kept_count]);
+  }
+}
+
+// How the child of the init ended, if it left that.
+void ReadInitStatus(int plan, Message& exited) {
+  plan::Result result;
+  if (Call(__NR_pread64, plan, &result, sizeof(result),
+           offsetof(plan::Header, result)) ==
+          static_cast<long>(sizeof(result)) &&
+      result.init_ended != 0) {
+    exited.wait_status = result.init_status;
+  }
+}
+
+}  // namespace
+
+void SetRecordDirectory(int directory) { g_directory = directory; }
+
+void RemoveSocket() {
+  if (g_directory >= 0) Call(__NR_unlinkat, g_directory, kSocketName, 0);
+}
+
+bool AnyDetached() { return g_detached_count > 0; }
+
+const Detached* FindDetached(const char* name) {
+  for (uint32_t i = 0; i < g_detached_count; ++i) {
+    if (Equal(g_detached[i].name, name)) return &g_detached[i];
+  }
+  return nullptr;
+}
+
+long BeginDetached(uint64_t serial, const char* name, bool has_init,
+                   const int* fds, int count) {
+  if (g_directory < 0) return ENOTCONN;
+  if (!IsName(name) || count > kMaxKept || count < (has_init ? 2 : 1)) {
+    return EINVAL;
+  }
+  if (g_detached_count == kMaxDetached) return EAGAIN;
+  Detached& detached = g_detached[g_detached_count];
+  detached.kept_count = 0;
+  for (int i = 0; i < count; ++i) {
+    const long kept = Keep(fds[i]);
+    if (kept < 0) {
+      CloseKept(detached);
+      return -kept;
+    }
+    detached.kept[detached.kept_count++] = static_cast<int>(kept);
+  }
+  Text record;
+  record.Add(kHead);
+  record.Add("state running\n");
+  record.Add(kEnd);
+  const long error = record.WriteTo(name, O_EXCL);
+  if (error != 0) {
+    if (error != EEXIST) Call(__NR_unlinkat, g_directory, name, 0);
+    CloseKept(detached);
+    return error;
+  }
+  detached.serial = serial;
+  detached.has_init = has_init;
+  memcpy(detached.name, name, kNameSize);
+  ++g_detached_count;
+  return 0;
+}
+
+void EndDetached(uint64_t serial, Message& exited) {
+  uint32_t i = 0;
+  while (i < g_detached_count && g_detached[i].serial != serial) ++i;
+  if (i == g_detached_count) return;
+  Detached& detached = g_detached[i];
+  if (detached.has_init) ReadInitStatus(detached.kept[1], exited);
+  Text record;
+  record.Add(kHead);
+  record.Add("state ended\n");
+  record.Add("wait_status", static_cast<uint32_t>(exited.wait_status));
+  record.Add("user_us", exited.user_us);
+  record.Add("system_us", exited.system_us);
+  record.Add("max_rss_kib", exited.max_rss_kib);
+  record.Add(kEnd);
+  // Whole or not at all: names do not begin with a dot.
+  char fresh[kNameSize + 1] = {'.'};
+  memcpy(fresh + 1, detached.name, kNameSize);
+  if (record.WriteTo(fresh, O_TRUNC) == 0) {
+    Call(__NR_renameat2, g_directory, fresh, g_directory, detached.name, 0);
+  }
+  CloseKept(detached);
+  g_detached[i] = g_detached[--g_detached_count];
+}
+
+}  // namespace caisson::launcher
