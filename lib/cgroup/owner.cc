@@ -158,7 +158,7 @@ Owner::~Owner() {
 }
 
 absl::Status Owner::Close() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   closed_ = true;
   while (!places_.empty()) {
     RETURN_IF_ERROR(RemovePlace(*filesystem_, *places_.back()));
@@ -212,7 +212,7 @@ absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
 absl::StatusOr<std::shared_ptr<const Place>> Owner::Prepare(const Need& need) {
   const CgroupHierarchy& hierarchy =
       detected_.layout.hierarchies[need.hierarchy];
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (closed_) {
     return absl::FailedPreconditionError(
         absl::StrCat("cgroup parent ", Quoted(path_), " is closed"));
@@ -234,7 +234,7 @@ absl::StatusOr<std::shared_ptr<const Place>> Owner::Prepare(const Need& need) {
 }
 
 void Owner::Forget(const std::shared_ptr<const Place>& place) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   places_.erase(std::remove(places_.begin(), places_.end(), place),
                 places_.end());
 }

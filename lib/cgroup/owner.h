@@ -13,9 +13,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "caisson/cgroup.h"
 #include "lib/base/deadline.h"
+#include "lib/base/mutex.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
 #include "lib/cgroup/layout.h"
@@ -63,7 +63,7 @@ class Owner final : public std::enable_shared_from_this<Owner> {
   std::string path_;
   const pid_t creator_ = ::getpid();
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   // In the order of creation; removed backwards.
   std::vector<std::shared_ptr<Place>> places_ ABSL_GUARDED_BY(mutex_);

@@ -81,7 +81,7 @@ absl::StatusOr<std::unique_ptr<StatsFiles>> StatsFiles::Open(
   for (const Member& member : members) {
     RETURN_IF_ERROR(files->OpenMember(member));
   }
-  absl::MutexLock lock(&files->mutex_);
+  MutexLock lock(&files->mutex_);
   files->buffer_.resize(kBufferSize);
   return files;
 }
@@ -193,7 +193,7 @@ absl::StatusOr<CgroupStats> StatsFiles::Read() const {
   for (const std::string& size : page_sizes_) {
     stats.hugetlb.emplace_back().page_size = size;
   }
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   for (const File& file : files_) {
     ASSIGN_OR_RETURN(const absl::string_view text, ReadFile(file));
     if (text.empty()) continue;

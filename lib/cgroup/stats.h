@@ -10,8 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "caisson/cgroup_stats.h"
+#include "lib/base/mutex.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
 
@@ -56,7 +56,7 @@ class StatsFiles final {
   std::vector<std::string> page_sizes_;
   Dir memory_v1_;  // invalid without
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   mutable std::string buffer_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -112,7 +112,7 @@ absl::StatusOr<SecurityPolicy> Launcher::State::PolicyOf(
 }
 
 absl::StatusOr<SecurityPolicy> Launcher::State::DefaultPolicy() {
-  absl::MutexLock lock(&mutex);
+  MutexLock lock(&mutex);
   if (!default_policy.has_value()) {
     ASSIGN_OR_RETURN(default_policy, SecurityPolicy::Create({}));
   }
@@ -217,7 +217,7 @@ absl::StatusOr<Process> Launcher::State::Adopt(launcher::Session::Found found) {
   state->group = note.group;
   state->oom_kills_before = note.oom_kills_before;
   {
-    absl::MutexLock lock(&state->mutex);
+    MutexLock lock(&state->mutex);
     state->detached = true;
     for (size_t i = 0; i < note.descriptors.size(); ++i) {
       state->Keep(note.descriptors[i], std::move(found.kept[first + i]));
@@ -277,7 +277,7 @@ absl::StatusOr<Process> Launcher::State::Complete(
   state->omissions = std::move(composition.omissions);
   ReportOomScore(spec, *state);
   {
-    absl::MutexLock lock(&state->mutex);
+    MutexLock lock(&state->mutex);
     state->in = std::move(composition.ends.in);
     state->out = std::move(composition.ends.out);
     state->err = std::move(composition.ends.err);
@@ -291,13 +291,13 @@ absl::StatusOr<Process> Launcher::State::Complete(
     composition.ends.terminal_socket.reset();
   }
   if (composition.late_await) {
-    absl::MutexLock lock(&process.state_->mutex);
+    MutexLock lock(&process.state_->mutex);
     process.state_->pending = {std::move(composition), spec.start_timeout};
   }
   if (composition.listener_socket.valid() && !composition.late_await) {
     ASSIGN_OR_RETURN(std::vector<UniqueFd> listener,
                      plan::ReceiveFds(composition.listener_socket.borrow(), 1));
-    absl::MutexLock lock(&process.state_->mutex);
+    MutexLock lock(&process.state_->mutex);
     process.state_->listener = std::move(listener[0]);
   }
   return process;

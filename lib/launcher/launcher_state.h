@@ -9,9 +9,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "caisson/launcher.h"
 #include "caisson/security.h"
+#include "lib/base/mutex.h"
 #include "lib/launcher/compose.h"
 #include "lib/launcher/process_state.h"
 #include "lib/launcher/session.h"
@@ -52,7 +52,7 @@ struct Launcher::State {
   const std::shared_ptr<launcher::Session> session;
   LauncherIdentity identity;
   std::shared_ptr<const sys::MountExecutor> mounts;
-  absl::Mutex mutex;
+  Mutex mutex;
   // Compiled when the first process without a policy of its own starts.
   std::optional<SecurityPolicy> default_policy ABSL_GUARDED_BY(mutex);
 };

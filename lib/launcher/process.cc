@@ -97,7 +97,7 @@ Process::~Process() {
   // A forked copy of the host must not end what the host runs.
   if (state_->creator != ::getpid()) return;
   {
-    absl::MutexLock lock(&state_->mutex);
+    MutexLock lock(&state_->mutex);
     if (state_->detached) return;
   }
   // One that has ended is NOT_FOUND, which is what is wanted.
@@ -121,7 +121,7 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Time time) const {
   ASSIGN_OR_RETURN(const bool ended, WaitReadable(exit_fd(), deadline));
   if (!ended) return StillRunning(pid());
   {
-    absl::MutexLock lock(&state_->mutex);
+    MutexLock lock(&state_->mutex);
     if (state_->exit.has_value()) return *state_->exit;
     const auto message =
         launcher::ReceiveMessage(exit_fd(), nullptr, MSG_DONTWAIT);
@@ -139,7 +139,7 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Time time) const {
   // The launcher died, and the kernel is killing what it started.
   ASSIGN_OR_RETURN(const bool dead, WaitReadable(pidfd(), deadline));
   if (!dead) return StillRunning(pid());
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   if (!state_->exit.has_value()) {
     state_->exit = StatusWithoutLauncher(pidfd());
   }
@@ -193,7 +193,7 @@ absl::Status Process::SignalAll(int signal) const {
 absl::Status Process::Start() {
   std::optional<State::Pending> pending;
   {
-    absl::MutexLock lock(&state_->mutex);
+    MutexLock lock(&state_->mutex);
     pending.swap(state_->pending);
   }
   if (!pending.has_value()) {
@@ -215,7 +215,7 @@ absl::Status Process::Start() {
   }
   if (status.ok() && composition.listener_socket.valid()) {
     auto listener = plan::ReceiveFds(composition.listener_socket.borrow(), 1);
-    absl::MutexLock lock(&state_->mutex);
+    MutexLock lock(&state_->mutex);
     if (listener.ok()) state_->listener = std::move((*listener)[0]);
     status = listener.status();
   }
@@ -229,7 +229,7 @@ absl::Status Process::Start() {
 
 absl::Status Process::Destroy() {
   {
-    absl::MutexLock lock(&state_->mutex);
+    MutexLock lock(&state_->mutex);
     state_->pending.reset();
     if (state_->destroyed) {
       return absl::FailedPreconditionError(
@@ -249,7 +249,7 @@ absl::Status Process::Destroy() {
 
 absl::Status Process::Detach(const DetachOptions& options) {
   RETURN_IF_ERROR(launcher::CheckDetachedName(options.name));
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   if (state_->pending || state_->destroyed || state_->detached) {
     return absl::FailedPreconditionError(
         absl::StrCat("Process::Detach(): the process ",
@@ -311,27 +311,27 @@ void Process::State::Keep(absl::string_view what, UniqueFd fd) {
 }
 
 std::vector<UniqueFd> Process::TakeKept() {
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   return std::move(state_->kept);
 }
 
 UniqueFd Process::TakeStdin() {
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   return std::move(state_->in);
 }
 
 UniqueFd Process::TakeStdout() {
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   return std::move(state_->out);
 }
 
 UniqueFd Process::TakeStderr() {
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   return std::move(state_->err);
 }
 
 UniqueFd Process::TakeSeccompListener() {
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   return std::move(state_->listener);
 }
 
@@ -350,7 +350,7 @@ absl::Status Process::ResizeTerminal(TerminalSize size) const {
 }
 
 std::vector<StepLatency> Process::latencies() const {
-  absl::MutexLock lock(&state_->mutex);
+  MutexLock lock(&state_->mutex);
   return state_->latencies;
 }
 
@@ -368,7 +368,7 @@ HookState Process::State::HookStateOf(absl::string_view status) const {
 }
 
 void Process::State::Publish(std::vector<StepLatency> steps) {
-  absl::MutexLock lock(&mutex);
+  MutexLock lock(&mutex);
   latencies = std::move(steps);
   // Only an init leaves something there later.
   if (!has_init) started.plan.reset();

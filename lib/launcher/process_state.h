@@ -14,13 +14,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "caisson/cgroup.h"
 #include "caisson/hooks.h"
 #include "caisson/process.h"
 #include "caisson/security.h"
 #include "caisson/unique_fd.h"
+#include "lib/base/mutex.h"
 #include "lib/launcher/compose.h"
 #include "lib/launcher/namespace_steps.h"
 #include "lib/launcher/session.h"
@@ -64,7 +64,7 @@ struct Process::State {
   const std::optional<SecurityPolicy> policy;
   bool default_policy = false;
 
-  absl::Mutex mutex;
+  Mutex mutex;
   std::optional<Pending> pending ABSL_GUARDED_BY(mutex);
   bool destroyed ABSL_GUARDED_BY(mutex) = false;
   // It outlives this object.

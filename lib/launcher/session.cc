@@ -702,7 +702,7 @@ absl::Status Session::Close(bool wait) const {
   if (!wait) return absl::OkStatus();
   // A launcher that goes on for others says so before it closes its end.
   {
-    absl::MutexLock lock(&farewell_->mutex);
+    MutexLock lock(&farewell_->mutex);
     if (!farewell_->goes_on) {
       farewell_->goes_on = ReceiveMessage(control_.borrow(), nullptr, 0).ok();
     }

@@ -14,13 +14,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "caisson/launcher_options.h"
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
 #include "lib/base/deadline.h"
 #include "lib/launcher/protocol.h"
+#include "lib/base/mutex.h"
 #include "lib/plan/builder.h"
 
 namespace caisson::launcher {
@@ -132,7 +132,7 @@ class Session final {
 
   // Whether the launcher said that it goes on without this host.
   struct Farewell {
-    absl::Mutex mutex;
+    Mutex mutex;
     bool goes_on ABSL_GUARDED_BY(mutex) = false;
   };
 

@@ -77,7 +77,7 @@ absl::Status NetworkState::Establish(const NetworkOptions& options,
   absl::Cleanup undo = [&] {
     DropFirewall();
     {
-      absl::MutexLock lock(&lease_mutex_);
+      MutexLock lock(&lease_mutex_);
       leases_.reset();
     }
     dir_.Leave();
@@ -89,7 +89,7 @@ absl::Status NetworkState::Establish(const NetworkOptions& options,
   subnet_ = record_.subnet.ToString();
   gateway_ = record_.gateway.ToString();
   {
-    absl::MutexLock lock(&lease_mutex_);
+    MutexLock lock(&lease_mutex_);
     leases_.emplace(&dir_, record_, [this](const LeaseRecord& lease) {
       return RemoveLinkOf(lease);
     });
@@ -97,7 +97,7 @@ absl::Status NetworkState::Establish(const NetworkOptions& options,
   }
   RETURN_IF_ERROR(Step("network.firewall"));
   {
-    absl::MutexLock lock(&firewall_mutex_);
+    MutexLock lock(&firewall_mutex_);
     ASSIGN_OR_RETURN(
         firewall_,
         Firewall::Install(
@@ -122,7 +122,7 @@ absl::Status NetworkState::JoinExisting(const NetworkOptions& options) {
   }
   record_ = *std::move(record);
   RETURN_IF_ERROR(CheckSameNetwork(options, parsed, record_));
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   ASSIGN_OR_RETURN(const std::optional<int> bridge,
                    FindBridge(route_, record_));
   if (!bridge.has_value()) {
@@ -139,7 +139,7 @@ absl::Status NetworkState::JoinExisting(const NetworkOptions& options) {
 absl::Status NetworkState::EstablishNew(const NetworkOptions& options) {
   ASSIGN_OR_RETURN(const ParsedOptions parsed, ParseNetworkOptions(options));
   ASSIGN_OR_RETURN(const std::string boot_id, ReadBootId());
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   // What a dead process left is in the way: its subnet, for example.
   RETURN_IF_ERROR(RemoveRemains(dir_, route_).status());
   ASSIGN_OR_RETURN(const std::vector<OccupiedRange> occupied,
@@ -189,7 +189,7 @@ absl::Status NetworkState::MakeBridge() {
 
 absl::Status NetworkState::EnableUplink() {
   if (record_.internal) return absl::OkStatus();
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   ASSIGN_OR_RETURN(const std::optional<Uplink> uplink, FindUplink(route_));
   if (!uplink.has_value()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const bool forwards, ForwardsIpv4(uplink->interface));
@@ -207,41 +207,41 @@ absl::Status NetworkState::CheckSameNamespace(BorrowedFd socket) const {
 
 absl::StatusOr<Lease> NetworkState::AllocateLease(LeaseRecord record) {
   record.boot_id = record_.boot_id;
-  absl::MutexLock lock(&lease_mutex_);
+  MutexLock lock(&lease_mutex_);
   if (!leases_.has_value()) return ClosedError(record_);
   return leases_->Allocate(std::move(record));
 }
 
 absl::StatusOr<std::vector<LeaseRecord>> NetworkState::ListLeases() {
-  absl::MutexLock lock(&lease_mutex_);
+  MutexLock lock(&lease_mutex_);
   if (!leases_.has_value()) return ClosedError(record_);
   return leases_->List();
 }
 
 absl::Status NetworkState::RunHostTrain(sys::NetlinkTrain& train,
                                         sys::NetlinkSocket::Row on_reply) {
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   return route_.Run(train, on_reply);
 }
 
 absl::Status NetworkState::AwaitPort(int port) {
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   return sys::AwaitOperational(route_, {port, bridge_index_});
 }
 
 absl::Status NetworkState::RemoveLinkOf(const LeaseRecord& lease) {
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   return RemoveEndpointLink(route_, record_, lease);
 }
 
 absl::Status NetworkState::Publish(absl::Span<const PublishedPort> ports) {
-  absl::MutexLock lock(&firewall_mutex_);
+  MutexLock lock(&firewall_mutex_);
   if (!firewall_.has_value()) return ClosedError(record_);
   return firewall_->Publish(ports);
 }
 
 absl::Status NetworkState::Withdraw(absl::Span<const PublishedPort> ports) {
-  absl::MutexLock lock(&firewall_mutex_);
+  MutexLock lock(&firewall_mutex_);
   // The elements went with the table.
   if (!firewall_.has_value()) return absl::OkStatus();
   return firewall_->Withdraw(ports);
@@ -255,14 +255,14 @@ absl::Status NetworkState::DeleteUdpFlows(absl::Span<const PublishedPort> ports,
       [](const PublishedPort& port) { return port.protocol == IPPROTO_UDP; });
   if (!udp) return absl::OkStatus();
   if (flows == Flows::kNotTranslated) {
-    absl::MutexLock lock(&route_mutex_);
+    MutexLock lock(&route_mutex_);
     ASSIGN_OR_RETURN(const std::vector<sys::AddressInfo> addresses,
                      sys::ListAddresses(route_));
     for (const sys::AddressInfo& address : addresses) {
       local.push_back(Ipv4Address::From(address.address));
     }
   }
-  absl::MutexLock lock(&firewall_mutex_);
+  MutexLock lock(&firewall_mutex_);
   if (!firewall_.has_value()) return absl::OkStatus();
   for (const PublishedPort& port : ports) {
     if (port.protocol != IPPROTO_UDP || port.host_address.IsLoopback()) {
@@ -286,7 +286,7 @@ absl::Status NetworkState::DeleteUdpFlows(absl::Span<const PublishedPort> ports,
 
 absl::Status NetworkState::AnnounceAddress(Ipv4Address address,
                                            const sys::MacAddress& mac) {
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   if (!arp_.valid()) {
     ASSIGN_OR_RETURN(arp_, OpenArpSocket());
   }
@@ -296,10 +296,10 @@ absl::Status NetworkState::AnnounceAddress(Ipv4Address address,
 std::vector<std::string> NetworkState::Warnings() {
   std::vector<std::string> warnings;
   {
-    absl::MutexLock lock(&route_mutex_);
+    MutexLock lock(&route_mutex_);
     warnings = AuditHost(route_, record_);
   }
-  absl::MutexLock lock(&firewall_mutex_);
+  MutexLock lock(&firewall_mutex_);
   if (firewall_.has_value() && !firewall_->blocks_ipv6()) {
     warnings.push_back(
         "the kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE): "
@@ -311,7 +311,7 @@ std::vector<std::string> NetworkState::Warnings() {
 absl::Status NetworkState::Dismantle(const StateRoot& root) {
   absl::Status result;
   {
-    absl::MutexLock lock(&route_mutex_);
+    MutexLock lock(&route_mutex_);
     result.Update(RemoveRemains(dir_, route_).status());
   }
   result.Update(dir_.Remove(root));
@@ -319,13 +319,13 @@ absl::Status NetworkState::Dismantle(const StateRoot& root) {
 }
 
 void NetworkState::DropFirewall() {
-  absl::MutexLock lock(&firewall_mutex_);
+  MutexLock lock(&firewall_mutex_);
   firewall_.reset();
 }
 
 absl::Status NetworkState::Close() {
   {
-    absl::MutexLock lock(&lease_mutex_);
+    MutexLock lock(&lease_mutex_);
     if (!leases_.has_value()) return absl::OkStatus();
     leases_.reset();
   }
@@ -339,7 +339,7 @@ absl::Status NetworkState::Close() {
   }
   if (root.ok()) return Dismantle(*root);
   // Somebody deleted the state directory; the bridge is still ours.
-  absl::MutexLock lock(&route_mutex_);
+  MutexLock lock(&route_mutex_);
   RETURN_IF_ERROR(RemoveBridge(route_, record_).status());
   return root.status();
 }
@@ -348,7 +348,7 @@ absl::Status NetworkState::Remove() {
   ASSIGN_OR_RETURN(const StateRoot root,
                    StateRoot::Open(state_dir_, /*create=*/false));
   {
-    absl::MutexLock lock(&lease_mutex_);
+    MutexLock lock(&lease_mutex_);
     if (!leases_.has_value()) return ClosedError(record_);
     ASSIGN_OR_RETURN(const std::vector<LeaseRecord> live, leases_->List());
     if (!live.empty()) {

@@ -15,10 +15,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "caisson/network.h"
 #include "caisson/unique_fd.h"
+#include "lib/base/mutex.h"
 #include "lib/net/firewall.h"
 #include "lib/net/lease.h"
 #include "lib/net/network_dir.h"
@@ -108,13 +108,13 @@ class NetworkState final {
   uint64_t netns_cookie_ = 0;
   sys::NamespaceId host_ns_;
 
-  absl::Mutex lease_mutex_;
+  Mutex lease_mutex_;
   // Empty once the network is closed.
   std::optional<LeaseStore> leases_ ABSL_GUARDED_BY(lease_mutex_);
-  absl::Mutex route_mutex_ ABSL_ACQUIRED_AFTER(lease_mutex_);
+  Mutex route_mutex_ ABSL_ACQUIRED_AFTER(lease_mutex_);
   sys::NetlinkSocket route_ ABSL_GUARDED_BY(route_mutex_);
   UniqueFd arp_ ABSL_GUARDED_BY(route_mutex_);
-  absl::Mutex firewall_mutex_;
+  Mutex firewall_mutex_;
   std::optional<Firewall> firewall_ ABSL_GUARDED_BY(firewall_mutex_);
 };
 
