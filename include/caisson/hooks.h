@@ -10,7 +10,8 @@
 // while the process waits. If it fails, the process is killed and the error
 // returned. Hooks of one point run in their order.
 //
-// Not for: code inside of the container; it never runs code of the host.
+// Not for: functions of the host inside of the container; only programs run
+// there (RunProgramInside()).
 #ifndef CAISSON_HOOKS_H_
 #define CAISSON_HOOKS_H_
 
@@ -18,6 +19,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,6 +30,9 @@
 namespace caisson {
 
 class Launcher;
+namespace launcher {
+struct HookedProcess;
+}
 
 // What a hook is told; valid during the call.
 struct HookState {
@@ -37,6 +42,8 @@ struct HookState {
   BorrowedFd pidfd;    // of the process
   std::string bundle;  // Hooks::bundle
   std::map<std::string, std::string> annotations;
+  // For RunProgramInside().
+  std::shared_ptr<const launcher::HookedProcess> process;
 
   // The state document of the OCI runtime specification (runtime.md, "State").
   std::string ToJson() const;
@@ -50,9 +57,10 @@ struct Hooks {
   std::string bundle;
   std::map<std::string, std::string> annotations;
 
-  // During the creation: the namespaces exist, the root is not yet entered.
+  // During the creation: the namespaces exist.
   std::vector<Hook> prestart;
   std::vector<Hook> create_runtime;
+  // Everything is mounted, too, and the root not yet entered (pivot_root(2)).
   std::vector<Hook> create_container;
   // During the start: everything is set up, the program does not run yet.
   std::vector<Hook> start_container;
@@ -72,7 +80,7 @@ struct Hooks {
 // input. It runs with the rights, the mounts, the working directory and the
 // network of the host, but in the launcher's pid namespace.
 struct HookProgram {
-  std::string path;               // absolute, in the host's root
+  std::string path;               // absolute
   std::vector<std::string> args;  // with argv[0]; empty: the path
   std::vector<std::string> env;   // "NAME=value"; nothing is inherited
   // When it is killed and has failed. What it started goes on until it ends by
@@ -84,6 +92,28 @@ struct HookProgram {
 // naming its status and the end of what it wrote to standard error. `launcher`
 // must outlive the hook.
 Hook RunProgram(Launcher& launcher, HookProgram program);
+
+// The same inside of the container, as the specification has it for the hooks
+// of two points. The state document has the pid as the container sees it.
+//
+// create_container: a program of the host, in all namespaces of the container
+// but the pid namespace, in which it and its file could be seen later on
+// (CVE-2019-5736). Its "/" is the host's; its working directory is the
+// container's root with all that is mounted there, and belongs to the image: an
+// absolute link in it leads to the host, unless the program enters it with
+// chroot(2) or opens with RESOLVE_IN_ROOT. It is root of the container's user
+// namespace, outside of its control group and its security policy: it is to be
+// trusted as the host is. It cannot bind-mount anything of the host into the
+// container, whose mount namespace holds none of it.
+//
+// start_container: a program of the container: its path is looked up in the
+// container's root, and it runs with the user, directory, limits, control group
+// and security policy of the container's program. PATH and HOME are added to
+// its environment as they are there. A system call that a seccomp listener
+// would answer fails with ENOSYS.
+//
+// At other points it fails with FAILED_PRECONDITION.
+Hook RunProgramInside(Launcher& launcher, HookProgram program);
 
 }  // namespace caisson
 

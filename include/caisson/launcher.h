@@ -150,6 +150,7 @@ class [[nodiscard]] Launcher final {
 
  private:
   friend Hook RunProgram(Launcher& launcher, HookProgram program);
+  friend Hook RunProgramInside(Launcher& launcher, HookProgram program);
   struct State;
   explicit Launcher(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;

@@ -255,12 +255,12 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
                    NamespaceSteps::Create(*namespaces, spec.network));
   out.namespaces = steps.container();
   ASSIGN_OR_RETURN(const GroupSlots group, SendGroup(plan, spec.cgroup));
-  out.early_await = !spec.hooks.prestart.empty() ||
-                    !spec.hooks.create_runtime.empty() ||
-                    !spec.hooks.create_container.empty();
+  out.early_await =
+      !spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty();
+  out.mounted_await = !spec.hooks.create_container.empty();
   out.late_await = until == Until::kStartCall;
   Slot await;
-  if (out.early_await || out.late_await) {
+  if (out.early_await || out.mounted_await || out.late_await) {
     RETURN_IF_ERROR(MakeAwaitSocket(out, await));
   }
 
@@ -282,12 +282,13 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   DeviceSlots devices;
   if (spec.root != nullptr) {
     plan.Step("mounts");
-    ASSIGN_OR_RETURN(
-        const RootFsSlots root,
-        spec.root->AddTo(plan, ContextOf(spec, options, launcher,
-                                         group.v2_directory.valid())));
+    MountContext context =
+        ContextOf(spec, options, launcher, group.v2_directory.valid());
+    if (out.mounted_await) context.await = await;
+    ASSIGN_OR_RETURN(const RootFsSlots root, spec.root->AddTo(plan, context));
     devices = {.dev = root.dev, .devpts = root.devpts};
   } else {
+    if (out.mounted_await) plan.Await(await);
     devices = AddOpenDevices(plan, spec.terminal.has_value());
   }
   if (spec.init) {

@@ -29,9 +29,11 @@ struct Composition {
   HostEnds ends;
   UniqueFd listener_socket;  // the child sends its filter's listener here
   // The plan waits here for the host: once before the mounts if `early_await`,
-  // and once before the program if `late_await`.
+  // once when they are made if `mounted_await`, and once before the program if
+  // `late_await`.
   UniqueFd await_socket;
   bool early_await = false;
+  bool mounted_await = false;
   bool late_await = false;
   // The execve calls of the plan, for ExplainExecFailure().
   std::vector<std::string> candidates;

@@ -25,6 +25,7 @@
 #include "lib/cgroup/attach.h"
 #include "lib/launcher/compose.h"
 #include "lib/launcher/detached_directory.h"
+#include "lib/launcher/hooked_process.h"
 #include "lib/launcher/id_map.h"
 #include "lib/launcher/id_maps.h"
 #include "lib/launcher/launcher_state.h"
@@ -42,6 +43,7 @@
 namespace caisson {
 namespace {
 
+using ::caisson::launcher::HookPoint;
 using ::caisson::plan::PlanBuilder;
 using ::caisson::plan::Slot;
 
@@ -226,15 +228,38 @@ absl::StatusOr<Process> Launcher::State::Adopt(launcher::Session::Found found) {
   return Process(std::move(state));
 }
 
-namespace {
-
-absl::Status RunCreationHooks(const Hooks& hooks, const HookState& state) {
-  RETURN_IF_ERROR(RunHooks("prestart", hooks.prestart, state));
-  RETURN_IF_ERROR(RunHooks("create_runtime", hooks.create_runtime, state));
-  return RunHooks("create_container", hooks.create_container, state);
+// Runs what is to happen while the process waits, and lets it go on.
+absl::Status Launcher::State::AtAwait(const launcher::Composition& composition,
+                                      Process::State& process,
+                                      absl::Duration timeout,
+                                      absl::FunctionRef<absl::Status()> hooks) {
+  RETURN_IF_ERROR(session->ReachAwait(composition.plan, process.started,
+                                      composition.await_socket.borrow(),
+                                      Deadline(timeout)));
+  absl::Status status = hooks();
+  if (status.ok()) status = ReleaseAwait(composition.await_socket.borrow());
+  if (!status.ok()) session->Abandon(process.started);
+  return status;
 }
 
-}  // namespace
+absl::Status Launcher::State::RunCreationHooks(
+    const launcher::Composition& composition, Process::State& process,
+    absl::Duration timeout) {
+  const Hooks& hooks = process.hooks;
+  if (composition.early_await) {
+    RETURN_IF_ERROR(AtAwait(composition, process, timeout, [&] {
+      const HookState state = process.HookStateOf("creating");
+      RETURN_IF_ERROR(RunHooks("prestart", hooks.prestart, state));
+      return RunHooks("create_runtime", hooks.create_runtime, state);
+    }));
+  }
+  if (!composition.mounted_await) return absl::OkStatus();
+  return AtAwait(composition, process, timeout, [&] {
+    return RunHooks(
+        "create_container", hooks.create_container,
+        process.HookStateOf("creating", HookPoint::kCreateContainer));
+  });
+}
 
 absl::Status Launcher::State::Advance(launcher::Composition& composition,
                                       Process::State& process,
@@ -245,29 +270,16 @@ absl::Status Launcher::State::Advance(launcher::Composition& composition,
   if (spec.root != nullptr) spec.root->MarkAttached();
   // The child has its own; an end of a pipe that is kept would hide its end.
   composition.plan.DropDescriptors();
-  if (composition.early_await) {
-    RETURN_IF_ERROR(session->ReachAwait(composition.plan, process.started,
-                                        composition.await_socket.borrow(),
-                                        Deadline(timeout)));
-    absl::Status status =
-        RunCreationHooks(process.hooks, process.HookStateOf("creating"));
-    if (status.ok()) {
-      status = ReleaseAwait(composition.await_socket.borrow());
-    }
-    if (!status.ok()) {
-      session->Abandon(process.started);
-      return status;
-    }
-  }
+  RETURN_IF_ERROR(RunCreationHooks(composition, process, timeout));
   if (composition.late_await) {
     return session->ReachAwait(composition.plan, process.started,
                                composition.await_socket.borrow(),
                                Deadline(timeout));
   }
-  ASSIGN_OR_RETURN(
-      std::vector<StepLatency> latencies,
-      session->Finish(composition.plan, process.started, Deadline(timeout)));
-  process.Publish(std::move(latencies));
+  auto latencies =
+      session->Finish(composition.plan, process.started, Deadline(timeout));
+  if (!latencies.ok()) return ExplainFailure(latencies.status(), composition);
+  process.Publish(*std::move(latencies));
   return absl::OkStatus();
 }
 
@@ -307,8 +319,8 @@ absl::StatusOr<Process> Launcher::State::Run(
     std::unique_ptr<Process::State> state, launcher::Composition composition,
     const ProcessSpec& spec) {
   state->hooks = spec.hooks;
-  const absl::Status status = Advance(composition, *state, spec);
-  if (!status.ok()) return ExplainFailure(status, composition);
+  state->inside = launcher::SpecInside(spec);
+  RETURN_IF_ERROR(Advance(composition, *state, spec));
   return Complete(std::move(state), std::move(composition), spec);
 }
 

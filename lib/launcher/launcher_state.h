@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "caisson/launcher.h"
 #include "caisson/security.h"
 #include "lib/base/mutex.h"
@@ -42,6 +44,12 @@ struct Launcher::State {
   // Runs the plan until the process waits for Process::Start(), or executes.
   absl::Status Advance(launcher::Composition& composition,
                        Process::State& process, const ProcessSpec& spec);
+  absl::Status RunCreationHooks(const launcher::Composition& composition,
+                                Process::State& process,
+                                absl::Duration timeout);
+  absl::Status AtAwait(const launcher::Composition& composition,
+                       Process::State& process, absl::Duration timeout,
+                       absl::FunctionRef<absl::Status()> hooks);
   // Gives the process object what it keeps of its composition.
   absl::StatusOr<Process> Complete(std::unique_ptr<Process::State> state,
                                    launcher::Composition composition,

@@ -201,9 +201,9 @@ absl::Status Process::Start() {
         "Process::Start(): the process was started already");
   }
   launcher::Composition& composition = pending->composition;
-  absl::Status status =
-      RunHooks("start_container", state_->hooks.start_container,
-               state_->HookStateOf("created"));
+  absl::Status status = RunHooks(
+      "start_container", state_->hooks.start_container,
+      state_->HookStateOf("created", launcher::HookPoint::kStartContainer));
   if (status.ok()) {
     status = ReleaseAwait(composition.await_socket.borrow());
   }
@@ -358,13 +358,21 @@ const std::vector<std::string>& Process::omissions() const {
   return state_->omissions;
 }
 
-HookState Process::State::HookStateOf(absl::string_view status) const {
+HookState Process::State::HookStateOf(absl::string_view status,
+                                      launcher::HookPoint point) const {
   return {.id = hooks.id,
           .status = std::string(status),
           .pid = sys::PidOf(started.pidfd.borrow()),
           .pidfd = started.pidfd.borrow(),
           .bundle = hooks.bundle,
-          .annotations = hooks.annotations};
+          .annotations = hooks.annotations,
+          .process = std::make_shared<const launcher::HookedProcess>(
+              launcher::HookedProcess{.point = point,
+                                      .session = session.get(),
+                                      .namespaces = namespaces,
+                                      .group = group,
+                                      .policy = policy,
+                                      .spec = inside})};
 }
 
 void Process::State::Publish(std::vector<StepLatency> steps) {

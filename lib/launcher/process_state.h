@@ -22,6 +22,7 @@
 #include "caisson/unique_fd.h"
 #include "lib/base/mutex.h"
 #include "lib/launcher/compose.h"
+#include "lib/launcher/hooked_process.h"
 #include "lib/launcher/namespace_steps.h"
 #include "lib/launcher/session.h"
 
@@ -38,7 +39,9 @@ struct Process::State {
         std::optional<SecurityPolicy> p)
       : session(std::move(s)), policy(std::move(p)) {}
 
-  HookState HookStateOf(absl::string_view status) const;
+  HookState HookStateOf(
+      absl::string_view status,
+      launcher::HookPoint point = launcher::HookPoint::kOther) const;
   // Takes a descriptor that was kept as `what`.
   void Keep(absl::string_view what, UniqueFd fd)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
@@ -53,6 +56,7 @@ struct Process::State {
   launcher::Started started;
   UniqueFd terminal;
   Hooks hooks;
+  ProcessSpec inside;  // SpecInside()
   std::vector<std::string> omissions;
   // Of a container that Exec() joins.
   launcher::ContainerNamespaces namespaces;

@@ -19,8 +19,8 @@
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
 #include "lib/base/deadline.h"
-#include "lib/launcher/protocol.h"
 #include "lib/base/mutex.h"
+#include "lib/launcher/protocol.h"
 #include "lib/plan/builder.h"
 
 namespace caisson::launcher {

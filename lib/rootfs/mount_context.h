@@ -40,6 +40,9 @@ struct MountContext {
   std::vector<V1Group> v1_groups;
   // RootFsSlots::devpts is wanted; false saves a system call.
   bool terminal = true;
+  // The child waits here for its host (plan::kAwait) when everything is
+  // mounted, in its root but before that is "/". Invalid: it does not.
+  plan::Slot await;
 };
 
 // Descriptors of the child, valid after the last operation of AddTo().

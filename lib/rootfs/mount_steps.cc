@@ -412,6 +412,7 @@ class MountSteps {
   void Pivot() {
     const Data here = plan_.String(".");
     plan_.Call(SYS_fchdir, {slots_.root}, "fchdir(root)");
+    if (context_.await.valid()) plan_.Await(context_.await);
     plan_.Call(SYS_pivot_root, {here, here}, "pivot_root(\".\", \".\")");
     plan_.Call(SYS_umount2, {here, sys::kMntDetach},
                "umount2(old root, MNT_DETACH)");
