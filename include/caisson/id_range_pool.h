@@ -103,6 +103,10 @@ class [[nodiscard]] IdRangeLease final {
   // containers that outlive their host.
   BorrowedFd fd() const { return fd_.borrow(); }
 
+  // Closes this descriptor and leaves the range to whoever has a duplicate
+  // (detached.h).
+  void Disown() { fd_.reset(); }
+
   // Gives the range back. The container's processes should be dead and its
   // files gone, or the next owner of the ids owns them. Idempotent.
   void Release();

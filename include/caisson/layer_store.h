@@ -178,6 +178,11 @@ class [[nodiscard]] WritableLayer final {
   // is as durable as its writers made it: only the name is synced.
   absl::Status Keep(absl::string_view name);
 
+  // From now on the destructor lets the layer be: it goes, unless it is kept,
+  // when the last duplicate of lock() is closed and somebody calls
+  // LayerStore::Recover() (detached.h).
+  void Disown() { disowned_ = true; }
+
   // Removes the layer, kept or not, and closes it. After a failure the rest
   // stays and Destroy may be called again. Idempotent.
   absl::Status Destroy();
@@ -194,6 +199,7 @@ class [[nodiscard]] WritableLayer final {
   UniqueFd upper_;
   UniqueFd work_;
   bool keep_ = false;
+  bool disowned_ = false;
   int owner_ = 0;  // process id
 };
 

@@ -113,6 +113,23 @@ class NetEndpoint final {
   // Failures of single connections end those and are no error here.
   absl::Status Forward();
 
+  // Descriptors that keep the endpoint when its owner is gone, for a process
+  // that outlives the host (detached.h): the namespace, the lease, a use of the
+  // network, firewall tables of its own and the sockets of the ports. As long
+  // as all of them are open, in whatever process, everything but Forward()
+  // works. FAILED_PRECONDITION once destroyed.
+  absl::StatusOr<std::vector<UniqueFd>> Lifelines() const;
+  // Leaves the endpoint to the lifelines. What it leaves behind if there are
+  // none is what a process leaves that dies. This object is as after Destroy().
+  void Disown();
+  // The endpoint behind lifelines that another owner made, all of them and
+  // nothing else. `network` is the one that it is in, opened here. The
+  // destructor of what is returned lets the endpoint be; Destroy() gives its
+  // address and names back, and its ports when the lifelines of others are
+  // closed, too. INVALID_ARGUMENT if these are not lifelines of that network.
+  static absl::StatusOr<NetEndpoint> Attach(Network& network,
+                                            std::vector<UniqueFd> lifelines);
+
   // Ends forwarded connections, unpublishes and releases the ports, the address
   // and the names, so that all of them can be used again when it returns, and
   // drops the namespace. The container's processes should be dead: the

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
 #include <utility>
 #include <vector>
 
@@ -17,9 +16,9 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "caisson/detached.h"
 #include "lib/base/errno_error.h"
+#include "lib/base/record.h"
 #include "lib/base/status_macros.h"
 #include "lib/launcher/wait_status.h"
 #include "lib/sys/directory.h"
@@ -32,9 +31,8 @@ namespace {
 
 constexpr sys::PrivateDirUse kUse = {"LauncherOptions.directory",
                                      "launcher.detached"};
-constexpr char kFirstLine[] = "caisson-process 1";
+constexpr char kRecordType[] = "caisson-process";
 constexpr int kBacklog = 64;
-constexpr size_t kMaxRecord = 4096;
 
 absl::StatusOr<UniqueFd> NewSocket() {
   UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
@@ -80,7 +78,7 @@ absl::Status SocketError(int error, absl::string_view call,
 absl::StatusOr<std::optional<ProcessRecord>> ReadRecord(
     const DetachedDirectory& directory, const std::string& name) {
   const auto text =
-      sys::ReadFileAt(directory.fd(), name, sys::kNoSymlinks, kMaxRecord);
+      sys::ReadFileAt(directory.fd(), name, sys::kNoSymlinks, Record::kMaxSize);
   if (absl::IsNotFound(text.status())) return std::nullopt;
   RETURN_IF_ERROR(text.status());
   return ParseRecord(*text);
@@ -89,26 +87,21 @@ absl::StatusOr<std::optional<ProcessRecord>> ReadRecord(
 }  // namespace
 
 std::optional<ProcessRecord> ParseRecord(absl::string_view text) {
-  const std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
-  // The last is what follows the line break after "end".
-  if (lines.size() < 4 || lines[0] != kFirstLine || !lines.back().empty() ||
-      lines[lines.size() - 2] != "end") {
-    return std::nullopt;
-  }
-  std::map<absl::string_view, absl::string_view> values;
-  for (size_t i = 1; i + 2 < lines.size(); ++i) {
-    values.insert(absl::StrSplit(lines[i], absl::MaxSplits(' ', 1)));
-  }
-  if (values["state"] == "running") return ProcessRecord();
-  if (values["state"] == "lost") return ProcessRecord{.lost = true};
+  const auto record = Record::Parse(kRecordType, text);
+  if (!record.ok()) return std::nullopt;
+  const std::string state = record->Get("state").value_or("");
+  if (state == "running") return ProcessRecord();
+  if (state == "lost") return ProcessRecord{.lost = true};
+  auto number = [&](absl::string_view key, auto* value) {
+    return absl::SimpleAtoi(record->Get(key).value_or(""), value);
+  };
   Message message = {};
   message.kind = kExited;
   uint32_t status = 0;
-  if (values["state"] != "ended" ||
-      !absl::SimpleAtoi(values["wait_status"], &status) ||
-      !absl::SimpleAtoi(values["user_us"], &message.user_us) ||
-      !absl::SimpleAtoi(values["system_us"], &message.system_us) ||
-      !absl::SimpleAtoi(values["max_rss_kib"], &message.max_rss_kib)) {
+  if (state != "ended" || !number("wait_status", &status) ||
+      !number("user_us", &message.user_us) ||
+      !number("system_us", &message.system_us) ||
+      !number("max_rss_kib", &message.max_rss_kib)) {
     return std::nullopt;
   }
   message.wait_status = static_cast<int32_t>(status);
@@ -159,6 +152,8 @@ absl::StatusOr<UniqueFd> DetachedDirectory::Listen() const {
 
 absl::Status DetachedDirectory::RecordLost() const {
   constexpr char kFresh[] = ".lost";
+  Record lost(kRecordType);
+  lost.Add("state", "lost");
   ASSIGN_OR_RETURN(const std::vector<std::string> names,
                    sys::ListDirectory(fd()));
   for (const std::string& name : names) {
@@ -169,9 +164,7 @@ absl::Status DetachedDirectory::RecordLost() const {
         ::openat(fd_.get(), kFresh,
                  O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file.valid()) return SocketError(errno, "open", kFresh);
-    RETURN_IF_ERROR(
-        sys::WriteAll(file.borrow(),
-                      absl::StrCat(kFirstLine, "\nstate lost\nend\n"), kFresh));
+    RETURN_IF_ERROR(sys::WriteAll(file.borrow(), lost.ToString(), kFresh));
     if (::renameat(fd_.get(), kFresh, fd_.get(), name.c_str()) != 0) {
       return SocketError(errno, "rename", name);
     }

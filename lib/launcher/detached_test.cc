@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "lib/base/status_matchers.h"
 #include "lib/launcher/detached_directory.h"
 #include "lib/launcher/process_note.h"
@@ -83,17 +83,24 @@ TEST(ProcessNoteTest, IsReadAsItWasWritten) {
 }
 
 TEST(ProcessNoteTest, ErrorsSayWhatIsWrong) {
-  EXPECT_THAT(ReadNote(""),
-              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("cut off")));
-  EXPECT_THAT(ReadNote("caisson-note 2\nend\n"),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("caisson-note 2")));
-  EXPECT_THAT(ReadNote("caisson-note 1\nhas_init maybe\nend\n"),
-              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("maybe")));
-  EXPECT_THAT(ReadNote("caisson-note 1\ngroup 1 nonsense /x\nend\n"),
-              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("nonsense")));
+  const std::string good = WriteNote(ProcessNote());
+  EXPECT_OK(ReadNote(good));
+  for (size_t size = 0; size < good.size(); ++size) {
+    EXPECT_THAT(ReadNote(good.substr(0, size)),
+                StatusIs(absl::StatusCode::kDataLoss,
+                         HasSubstr("the note of the detached process")));
+  }
+  auto with = [&](const char* from, const char* to) {
+    return absl::StrReplaceAll(good, {{from, to}});
+  };
+  EXPECT_THAT(ReadNote(with("caisson-note 1", "caisson-note 2")),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("note")));
+  EXPECT_THAT(ReadNote(with("has_init 0", "has_init maybe")),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("has_init")));
+  EXPECT_THAT(ReadNote(with("end\n", "group 1 nonsense /x\nend\n")),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("group")));
   // Of a later version that added a line.
-  EXPECT_OK(ReadNote("caisson-note 1\nnovelty 1\nend\n"));
+  EXPECT_OK(ReadNote(with("end\n", "novelty 1\nend\n")));
 }
 
 }  // namespace

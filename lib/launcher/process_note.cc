@@ -9,11 +9,18 @@
 #include "absl/strings/str_split.h"
 #include "caisson/cgroup_layout.h"
 #include "lib/base/errno_error.h"
+#include "lib/base/record.h"
+#include "lib/base/status_macros.h"
 
 namespace caisson::launcher {
 namespace {
 
-constexpr char kFirstLine[] = "caisson-note 1";
+constexpr char kType[] = "caisson-note";
+
+absl::Status Unreadable(absl::string_view key) {
+  return absl::DataLossError(
+      absl::StrCat("the note of the detached process has no readable ", key));
+}
 
 std::optional<CgroupController> ControllerOf(absl::string_view name) {
   for (int i = 0; i < kCgroupControllerCount; ++i) {
@@ -23,14 +30,14 @@ std::optional<CgroupController> ControllerOf(absl::string_view name) {
   return std::nullopt;
 }
 
-std::string GroupLine(const CgroupPath& place) {
+std::string GroupValue(const CgroupPath& place) {
   return absl::StrCat(
-      "group ", place.version == CgroupVersion::kV2 ? "2" : "1", " ",
+      place.version == CgroupVersion::kV2 ? "2" : "1", " ",
       absl::StrJoin(place.controllers, ",",
                     [](std::string* out, CgroupController controller) {
                       absl::StrAppend(out, CgroupControllerName(controller));
                     }),
-      " ", absl::CEscape(place.directory), "\n");
+      " ", absl::CEscape(place.directory));
 }
 
 // "2 cpu,memory /sys/fs/cgroup/..."
@@ -51,73 +58,57 @@ std::optional<CgroupPath> ParseGroup(absl::string_view value) {
   return place;
 }
 
-bool ParseLine(absl::string_view key, absl::string_view value,
-               ProcessNote& note) {
-  if (key == "first_namespaces") {
-    return absl::SimpleAtoi(value, &note.first_namespaces);
-  }
-  if (key == "second_namespaces") {
-    return absl::SimpleAtoi(value, &note.second_namespaces);
-  }
-  if (key == "own_pid_namespace") {
-    return absl::SimpleAtob(value, &note.own_pid_namespace);
-  }
-  if (key == "has_init") return absl::SimpleAtob(value, &note.has_init);
-  if (key == "default_policy") {
-    return absl::SimpleAtob(value, &note.default_policy);
-  }
-  if (key == "oom_kills_before") {
-    return absl::SimpleAtoi(value, &note.oom_kills_before);
-  }
-  if (key == "group") {
-    auto place = ParseGroup(value);
-    if (place) note.group.push_back(*std::move(place));
-    return place.has_value();
-  }
-  if (key == "descriptor") note.descriptors.emplace_back(value);
-  // What a later version of the library may add is not for this one.
-  return true;
-}
-
 }  // namespace
 
 std::string WriteNote(const ProcessNote& note) {
-  std::string text = absl::StrCat(
-      kFirstLine, "\nfirst_namespaces ", note.first_namespaces,
-      "\nsecond_namespaces ", note.second_namespaces, "\nown_pid_namespace ",
-      note.own_pid_namespace ? 1 : 0, "\nhas_init ", note.has_init ? 1 : 0,
-      "\ndefault_policy ", note.default_policy ? 1 : 0, "\noom_kills_before ",
-      note.oom_kills_before, "\n");
-  for (const CgroupPath& place : note.group) text += GroupLine(place);
-  for (const std::string& what : note.descriptors) {
-    absl::StrAppend(&text, "descriptor ", what, "\n");
+  Record record(kType);
+  record.Add("first_namespaces", absl::StrCat(note.first_namespaces));
+  record.Add("second_namespaces", absl::StrCat(note.second_namespaces));
+  record.Add("own_pid_namespace", absl::StrCat(note.own_pid_namespace));
+  record.Add("has_init", absl::StrCat(note.has_init));
+  record.Add("default_policy", absl::StrCat(note.default_policy));
+  record.Add("oom_kills_before", absl::StrCat(note.oom_kills_before));
+  for (const CgroupPath& place : note.group) {
+    record.Add("group", GroupValue(place));
   }
-  return text + "end\n";
+  for (const std::string& what : note.descriptors) {
+    record.Add("descriptor", what);
+  }
+  return record.ToString();
 }
 
 absl::StatusOr<ProcessNote> ReadNote(absl::string_view text) {
-  const std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
-  if (lines.size() < 3 || lines[lines.size() - 2] != "end") {
-    return absl::DataLossError("the note of the detached process is cut off");
+  auto parsed = Record::Parse(kType, text);
+  if (!parsed.ok()) {
+    return Annotate(parsed.status(), "the note of the detached process");
   }
-  if (lines[0] != kFirstLine) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the detached process was left by another version of the "
-                     "library, which writes ",
-                     Quoted(lines[0].substr(0, 40)), "; this one reads ",
-                     Quoted(kFirstLine)));
-  }
+  const Record& record = *parsed;
   ProcessNote note;
-  for (size_t i = 1; i + 2 < lines.size(); ++i) {
-    const std::pair<absl::string_view, absl::string_view> parts =
-        absl::StrSplit(lines[i], absl::MaxSplits(' ', 1));
-    if (!ParseLine(parts.first, parts.second, note)) {
-      return absl::DataLossError(
-          absl::StrCat("the note of the detached process has an unreadable "
-                       "line: ",
-                       Quoted(lines[i].substr(0, 100))));
-    }
+  absl::Status status;
+  auto read = [&](absl::string_view key, auto parse, auto* value) {
+    const auto text_of = record.Get(key);
+    if (!text_of.ok() || !parse(*text_of, value))
+      status.Update(Unreadable(key));
+  };
+  const auto number = [](const std::string& word, auto* value) {
+    return absl::SimpleAtoi(word, value);
+  };
+  const auto boolean = [](const std::string& word, bool* value) {
+    return absl::SimpleAtob(word, value);
+  };
+  read("first_namespaces", number, &note.first_namespaces);
+  read("second_namespaces", number, &note.second_namespaces);
+  read("own_pid_namespace", boolean, &note.own_pid_namespace);
+  read("has_init", boolean, &note.has_init);
+  read("default_policy", boolean, &note.default_policy);
+  read("oom_kills_before", number, &note.oom_kills_before);
+  for (const std::string& value : record.GetAll("group")) {
+    auto place = ParseGroup(value);
+    if (!place) return Unreadable("group");
+    note.group.push_back(*std::move(place));
   }
+  note.descriptors = record.GetAll("descriptor");
+  RETURN_IF_ERROR(status);
   return note;
 }
 

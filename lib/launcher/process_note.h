@@ -30,8 +30,8 @@ struct ProcessNote {
 
 std::string WriteNote(const ProcessNote& note);
 
-// DATA_LOSS for a text that is no note; FAILED_PRECONDITION for one of another
-// version of the library.
+// DATA_LOSS for a text that is no note, or one of another version of the
+// library.
 absl::StatusOr<ProcessNote> ReadNote(absl::string_view text);
 
 }  // namespace caisson::launcher

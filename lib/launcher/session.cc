@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -27,15 +26,12 @@
 #include "lib/launcher/stub_image.h"
 #include "lib/plan/format.h"
 #include "lib/sys/detached_child.h"
+#include "lib/sys/memfd.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 
 namespace caisson::launcher {
 namespace {
-
-// Debian 12's headers lack these two (Linux 6.3).
-constexpr unsigned kMfdNoexecSeal = 0x0008;
-constexpr unsigned kMfdExec = 0x0010;
 
 constexpr char kDead[] =
     "the launcher process has ended, and with it what it started; create a new "
@@ -43,26 +39,6 @@ constexpr char kDead[] =
 
 absl::Status Dead(absl::string_view what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", kDead));
-}
-
-// A sealable memfd that holds `bytes`. `mode` is kMfdExec or kMfdNoexecSeal;
-// kernels before 6.3 know neither and make every memfd executable.
-absl::StatusOr<UniqueFd> MakeMemfd(const char* name, unsigned mode, int seals,
-                                   absl::string_view bytes) {
-  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  UniqueFd fd(::memfd_create(name, kFlags | mode));
-  if (!fd.valid() && errno == EINVAL) fd.reset(::memfd_create(name, kFlags));
-  if (!fd.valid()) {
-    return ErrnoError(
-        errno, absl::StrCat("memfd_create(\"", name, "\")"),
-        {.step = "launcher",
-         .hint = errno == EACCES ? "sysctl vm.memfd_noexec is 2" : ""});
-  }
-  RETURN_IF_ERROR(sys::WriteAll(fd.borrow(), bytes, name));
-  if (::fcntl(fd.get(), F_ADD_SEALS, seals) != 0) {
-    return ErrnoError(errno, "fcntl(F_ADD_SEALS)", {.step = "launcher"});
-  }
-  return fd;
 }
 
 absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSocketPair() {
@@ -159,9 +135,9 @@ constexpr char kName[] = "caisson-launcher";
 
 // The program in a file that can only be executed.
 absl::StatusOr<UniqueFd> MakeImage() {
-  return MakeMemfd(kName, kMfdExec,
-                   F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
-                   StubImage());
+  return sys::MakeMemfd(
+      kName, sys::MemfdKind::kProgram,
+      F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, StubImage());
 }
 
 absl::string_view RejectText(uint32_t reason) {
@@ -543,11 +519,8 @@ absl::StatusOr<UniqueFd> Session::Ask(const Request& request,
 absl::Status Session::Detach(const Started& started, absl::string_view name,
                              absl::string_view note, BorrowedFd plan,
                              const std::vector<BorrowedFd>& kept) const {
-  ASSIGN_OR_RETURN(
-      const UniqueFd memfd,
-      MakeMemfd("caisson-note", kMfdNoexecSeal,
-                F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
-                note));
+  ASSIGN_OR_RETURN(const UniqueFd memfd,
+                   sys::SealedMemfd("caisson-note", note));
   std::vector<BorrowedFd> fds = {memfd.borrow()};
   if (plan.valid()) fds.push_back(plan);
   fds.insert(fds.end(), kept.begin(), kept.end());
@@ -585,8 +558,9 @@ absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
                                        Deadline deadline) const {
   ASSIGN_OR_RETURN(const std::string block, plan.Serialize());
   Started started;
-  ASSIGN_OR_RETURN(started.plan, MakeMemfd("caisson-plan", kMfdNoexecSeal,
-                                           F_SEAL_SHRINK | F_SEAL_GROW, block));
+  ASSIGN_OR_RETURN(started.plan,
+                   sys::MakeMemfd("caisson-plan", sys::MemfdKind::kData,
+                                  F_SEAL_SHRINK | F_SEAL_GROW, block));
   ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
   std::vector<int> fds = {channel.second.get(), started.plan.get()};
   for (const BorrowedFd fd : plan.fds()) fds.push_back(fd.get());

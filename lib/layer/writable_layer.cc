@@ -188,6 +188,7 @@ WritableLayer& WritableLayer::operator=(WritableLayer&& other) noexcept {
   upper_ = std::move(other.upper_);
   work_ = std::move(other.work_);
   keep_ = other.keep_;
+  disowned_ = other.disowned_;
   owner_ = other.owner_;
   return *this;
 }
@@ -195,7 +196,7 @@ WritableLayer& WritableLayer::operator=(WritableLayer&& other) noexcept {
 WritableLayer::~WritableLayer() { Abandon(); }
 
 void WritableLayer::Abandon() {
-  if (!keep_ && owner_ == ::getpid()) Destroy().IgnoreError();
+  if (!keep_ && !disowned_ && owner_ == ::getpid()) Destroy().IgnoreError();
 }
 
 absl::Status WritableLayer::Keep(absl::string_view name) {

@@ -51,6 +51,8 @@ class Firewall final {
       uint8_t protocol, uint16_t host_port,
       absl::FunctionRef<bool(const sys::ConntrackFlow&)> stale);
 
+  // To which the tables belong: they live as long as a duplicate of it.
+  BorrowedFd socket() const { return socket_.fd(); }
   const std::string& table() const { return table_.name; }
   // False if the kernel's nf_tables lacks the bridge family, so that IPv6
   // between containers is not blocked.

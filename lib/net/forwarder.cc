@@ -22,6 +22,7 @@ absl::StatusOr<std::unique_ptr<Forwarder>> Forwarder::Create(
 
   std::vector<ForwardedPort> listeners;
   for (ForwardedPort& port : ports) {
+    forwarder->sockets_.push_back(port.socket.borrow());
     if (port.tcp) {
       listeners.push_back(std::move(port));
       continue;

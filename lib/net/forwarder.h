@@ -55,13 +55,16 @@ class Forwarder final {
   ~Forwarder();
 
   BorrowedFd fd() const { return context_->poller->fd(); }
+  // Of the ports, in the order that Create() was given.
+  const std::vector<BorrowedFd>& sockets() const { return sockets_; }
   absl::Status RunOnce() { return context_->poller->RunOnce(); }
 
  private:
   Forwarder() = default;
 
   std::unique_ptr<ForwardContext> context_;
-  std::vector<std::unique_ptr<Watcher>> parts_;
+  std::vector<std::unique_ptr<Watcher>> parts_;  // own the sockets
+  std::vector<BorrowedFd> sockets_;
 };
 
 }  // namespace caisson

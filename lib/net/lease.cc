@@ -112,6 +112,16 @@ absl::Status Lease::Release() {
   return result;
 }
 
+Lease Lease::Adopt(UniqueFd file, const LeaseRecord& record,
+                   const NetworkDir* dir) {
+  Lease lease;
+  lease.address_ = record.address;
+  lease.name_ = FoldName(record.name);
+  lease.file_ = std::move(file);
+  lease.dir_ = dir;
+  return lease;
+}
+
 class LeaseStore::Guard final {
  public:
   explicit Guard(const NetworkDir* dir) : dir_(dir) {

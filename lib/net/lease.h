@@ -51,8 +51,15 @@ class Lease final {
   // Whether the address may have belonged to another endpoint before.
   bool reused() const { return reused_; }
 
+  // The file with its lock; invalid once released.
+  BorrowedFd fd() const { return file_.borrow(); }
   // Gives address and name back. Idempotent.
   absl::Status Release();
+  // Leaves them to whoever has a duplicate of the descriptor.
+  void Disown() { file_.reset(); }
+  // The lease behind such a duplicate. `dir` must outlive it.
+  static Lease Adopt(UniqueFd file, const LeaseRecord& record,
+                     const NetworkDir* dir);
 
  private:
   friend class LeaseStore;

@@ -1,6 +1,7 @@
 #include "caisson/net_endpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include <optional>
 #include <utility>
@@ -8,7 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
+#include "lib/base/record.h"
 #include "lib/base/status_macros.h"
+#include "lib/net/endpoint_note.h"
 #include "lib/net/forwarder.h"
 #include "lib/net/host_links.h"
 #include "lib/net/ipv4.h"
@@ -16,7 +19,9 @@
 #include "lib/net/names.h"
 #include "lib/net/network_state.h"
 #include "lib/net/port_reservation.h"
+#include "lib/sys/memfd.h"
 #include "lib/sys/netlink.h"
+#include "lib/sys/open.h"
 #include "lib/sys/rtnetlink.h"
 
 namespace caisson {
@@ -25,6 +30,23 @@ namespace {
 constexpr int kLoopbackIndex = 1;  // in every network namespace
 constexpr size_t kPortTag = 8;     // of the 15 characters of a port's name
 constexpr int kMaxForwardedLimit = 65536;
+
+// The lifelines of an endpoint. Behind them the sockets of its ports.
+enum Lifeline : size_t {
+  kNote,
+  kNamespace,
+  kLease,
+  kUse,
+  kTables,
+  kFirstSocket
+};
+
+// A file from its beginning, whoever read from it before.
+absl::StatusOr<std::string> ReadBehind(const UniqueFd& fd) {
+  return sys::ReadFileAt(BorrowedFd(AT_FDCWD),
+                         absl::StrCat("/proc/self/fd/", fd.get()),
+                         /*resolve=*/0, Record::kMaxSize);
+}
 
 absl::Status ValidateOptions(const EndpointOptions& options,
                              const NetworkRecord& network) {
@@ -75,9 +97,17 @@ class NetEndpoint::Impl final {
   Impl(std::shared_ptr<NetworkState> network, NetNamespace ns,
        const EndpointOptions& options)
       : network_(std::move(network)), ns_(std::move(ns)), options_(options) {}
-  ~Impl() { Destroy().IgnoreError(); }
+  ~Impl() {
+    if (attached_) Disown();
+    Destroy().IgnoreError();
+  }
 
   absl::Status SetUp();
+  absl::StatusOr<std::vector<UniqueFd>> Lifelines() const;
+  void Disown();
+  // Takes what Lifelines() made, instead of SetUp().
+  absl::Status Attach(const EndpointNote& note, const LeaseRecord& record,
+                      std::vector<UniqueFd> lifelines);
   absl::Status Destroy() { return TearDown(/*wait_for_link=*/false); }
 
  private:
@@ -91,12 +121,14 @@ class NetEndpoint::Impl final {
   static const NamedStep kSteps[];
 
   absl::Status ParseOptions();
+  absl::Status FindLink();
   absl::Status AdoptNamespace();
   absl::Status ReservePorts();
   absl::Status TakeLease();
   absl::Status MakeLink();
   absl::Status ConfigureInterface();
   absl::Status ConfigureBridgePort();
+  void ListPublished();
   absl::Status Publish();
   absl::Status DeleteStaleFlows();
   absl::Status Announce();
@@ -121,6 +153,8 @@ class NetEndpoint::Impl final {
   int host_link_ = 0;
   bool linked_ = false;
   bool announced_ports_ = false;  // the map elements are there
+  bool attached_ = false;         // somebody else made it
+  UniqueFd tables_;               // of one that is attached
   std::string address_;
   std::string gateway_;
   std::string mac_text_;
@@ -273,7 +307,7 @@ absl::Status NetEndpoint::Impl::ConfigureBridgePort() {
   return network_->AwaitPort(host_link_);
 }
 
-absl::Status NetEndpoint::Impl::Publish() {
+void NetEndpoint::Impl::ListPublished() {
   for (const ReservedPort& reserved : reserved_) {
     PublishedPort port;
     port.protocol = ProtocolNumber(reserved.mapping.protocol);
@@ -283,6 +317,10 @@ absl::Status NetEndpoint::Impl::Publish() {
     port.container_port = reserved.mapping.container_port;
     published_.push_back(port);
   }
+}
+
+absl::Status NetEndpoint::Impl::Publish() {
+  ListPublished();
   if (published_.empty()) return absl::OkStatus();
   RETURN_IF_ERROR(network_->Publish(published_));
   announced_ports_ = true;
@@ -318,10 +356,101 @@ absl::Status NetEndpoint::Impl::StartForwarder() {
   return absl::OkStatus();
 }
 
-absl::Status NetEndpoint::Impl::Unpublish() {
-  if (!announced_ports_) return absl::OkStatus();
+absl::StatusOr<std::vector<UniqueFd>> NetEndpoint::Impl::Lifelines() const {
+  if (network_ == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "endpoint ", Quoted(options_.name), " was destroyed or disowned"));
+  }
+  std::vector<UniqueFd> lifelines(kLease);  // note and namespace
+  const NetworkRecord& network = network_->record();
+  ASSIGN_OR_RETURN(
+      lifelines[kNote],
+      sys::SealedMemfd(
+          "caisson-endpoint",
+          WriteEndpointNote({.network = network.name,
+                             .bridge = network.bridge,
+                             .mac = mac_text_,
+                             .interface_name = options_.interface_name,
+                             .ports = ports_})));
+  ASSIGN_OR_RETURN(lifelines[kNamespace], sys::Duplicate(ns_.ns.borrow()));
+  ASSIGN_OR_RETURN(UniqueFd lease, sys::Duplicate(lease_.fd()));
+  lifelines.push_back(std::move(lease));
+  ASSIGN_OR_RETURN(std::vector<UniqueFd> shared,
+                   network_->Lifelines(published_));
+  for (UniqueFd& lifeline : shared) lifelines.push_back(std::move(lifeline));
+  if (forwarder_ == nullptr) return lifelines;
+  for (const BorrowedFd socket : forwarder_->sockets()) {
+    ASSIGN_OR_RETURN(UniqueFd copy, sys::Duplicate(socket));
+    lifelines.push_back(std::move(copy));
+  }
+  return lifelines;
+}
+
+void NetEndpoint::Impl::Disown() {
+  if (network_ == nullptr) return;
+  forwarder_.reset();
+  if (announced_ports_) network_->Withdraw(published_).IgnoreError();
   announced_ports_ = false;
-  absl::Status result = network_->Withdraw(published_);
+  linked_ = false;
+  lease_.Disown();
+  ns_.ns.reset();
+  tables_.reset();
+  network_.reset();
+}
+
+absl::Status NetEndpoint::Impl::FindLink() {
+  sys::NetlinkTrain train;
+  sys::AskLink(train, record_.veth);
+  return network_->RunHostTrain(train, [this](const nlmsghdr& reply) {
+    const std::optional<sys::LinkInfo> link = sys::ParseLink(reply);
+    if (link.has_value()) host_link_ = link->index;
+  });
+}
+
+absl::Status NetEndpoint::Impl::Attach(const EndpointNote& note,
+                                       const LeaseRecord& record,
+                                       std::vector<UniqueFd> lifelines) {
+  attached_ = true;
+  record_ = record;
+  gateway_ = network_->gateway();
+  prefix_length_ = network_->record().subnet.prefix_length;
+  address_ = record_.address.ToString();
+  mac_text_ = note.mac;
+  ASSIGN_OR_RETURN(mac_, ParseMac("mac", note.mac));
+  ports_ = note.ports;
+  ns_.ns = std::move(lifelines[kNamespace]);
+  ASSIGN_OR_RETURN(const sys::NamespaceId ns,
+                   sys::NetNamespaceIdOf(ns_.ns.borrow()));
+  if (!(ns == record_.ns)) {
+    return absl::InvalidArgumentError(
+        "NetEndpoint::Attach: the namespace is not that of the lease");
+  }
+  RETURN_IF_ERROR(FindLink());
+  ASSIGN_OR_RETURN(lease_,
+                   network_->AdoptLease(std::move(lifelines[kLease]), record_));
+  linked_ = true;
+  tables_ = std::move(lifelines[kTables]);
+  for (size_t i = 0; i < ports_.size(); ++i) {
+    ReservedPort reserved;
+    reserved.mapping = ports_[i];
+    if (!ports_[i].host_address.empty()) {
+      ASSIGN_OR_RETURN(reserved.host_address,
+                       ParseIpv4Address("port", ports_[i].host_address));
+    }
+    reserved.socket = std::move(lifelines[kFirstSocket + i]);
+    reserved_.push_back(std::move(reserved));
+  }
+  ListPublished();
+  return StartForwarder();
+}
+
+absl::Status NetEndpoint::Impl::Unpublish() {
+  if (!announced_ports_ && !attached_) return absl::OkStatus();
+  // The elements of one that is attached go with the tables.
+  tables_.reset();
+  absl::Status result;
+  if (announced_ports_) result = network_->Withdraw(published_);
+  announced_ports_ = false;
   result.Update(
       network_->DeleteUdpFlows(published_, NetworkState::Flows::kTranslated));
   return result;
@@ -401,5 +530,41 @@ absl::Status NetEndpoint::Forward() {
 }
 
 absl::Status NetEndpoint::Destroy() { return impl_->Destroy(); }
+
+absl::StatusOr<std::vector<UniqueFd>> NetEndpoint::Lifelines() const {
+  return impl_->Lifelines();
+}
+
+void NetEndpoint::Disown() { impl_->Disown(); }
+
+absl::StatusOr<NetEndpoint> NetEndpoint::Attach(
+    Network& network, std::vector<UniqueFd> lifelines) {
+  const std::shared_ptr<NetworkState>& state = NetworkAccess::State(network);
+  if (lifelines.size() < kFirstSocket) {
+    return absl::InvalidArgumentError(
+        "NetEndpoint::Attach: these are not all lifelines of an endpoint");
+  }
+  ASSIGN_OR_RETURN(const std::string text, ReadBehind(lifelines[kNote]));
+  ASSIGN_OR_RETURN(const EndpointNote note, ReadEndpointNote(text));
+  if (note.network != state->record().name ||
+      note.bridge != state->record().bridge ||
+      lifelines.size() != kFirstSocket + note.ports.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("NetEndpoint::Attach: these are not the lifelines of an "
+                     "endpoint of network ",
+                     Quoted(state->record().name), ", but of one of network ",
+                     Quoted(note.network)));
+  }
+  EndpointOptions options;
+  ASSIGN_OR_RETURN(const std::string record_text,
+                   ReadBehind(lifelines[kLease]));
+  ASSIGN_OR_RETURN(const LeaseRecord record, LeaseRecord::Parse(record_text));
+  options.name = record.name;
+  options.aliases = record.aliases;
+  options.interface_name = note.interface_name;
+  auto impl = std::make_unique<Impl>(state, NetNamespace{}, options);
+  RETURN_IF_ERROR(impl->Attach(note, record, std::move(lifelines)));
+  return NetEndpoint(std::move(impl));
+}
 
 }  // namespace caisson

@@ -400,6 +400,16 @@ TestSocket BindUdp(uint16_t port, const std::string& address) {
   return TestSocket(std::move(fd));
 }
 
+std::string Converse(TestSocket client, TestSocket& server) {
+  if (!client.valid()) return "(no connection)";
+  TestSocket accepted = server.Accept();
+  EXPECT_TRUE(client.Send("ping"));
+  EXPECT_EQ(accepted.Receive(), "ping");
+  EXPECT_TRUE(accepted.Send("pong"));
+  EXPECT_EQ(client.Receive(), "pong");
+  return accepted.PeerAddress();
+}
+
 Network OpenNetwork(const NetworkOptions& options) {
   absl::StatusOr<Network> network = Network::Open(options);
   RequireOk(network.status(), "Network::Open()");

@@ -139,6 +139,9 @@ TestSocket ListenTcp(uint16_t port, const std::string& address = "0.0.0.0");
 TestSocket ConnectTcp(const std::string& address, uint16_t port);
 TestSocket BindUdp(uint16_t port, const std::string& address = "0.0.0.0");
 
+// A connection that carries bytes both ways; who the server saw as the client.
+std::string Converse(TestSocket client, TestSocket& server);
+
 // A network and an endpoint; if that is impossible the test's child ends.
 Network OpenNetwork(const NetworkOptions& options);
 NetEndpoint Join(Testbed& bed, Network& network,

@@ -303,6 +303,12 @@ absl::Status NetworkDir::Join() {
   return sys::LockShared(users_.borrow(), kUsersFile);
 }
 
+absl::StatusOr<UniqueFd> NetworkDir::JoinSeparately() const {
+  ASSIGN_OR_RETURN(UniqueFd users, OpenFile(dir(), kUsersFile, O_RDWR));
+  RETURN_IF_ERROR(sys::LockShared(users.borrow(), kUsersFile));
+  return users;
+}
+
 void NetworkDir::Leave() { sys::Unlock(users_.borrow()); }
 
 absl::StatusOr<bool> NetworkDir::BecomeOnlyUser() {

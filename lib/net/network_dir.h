@@ -87,6 +87,8 @@ class NetworkDir final {
   absl::StatusOr<bool> HasOtherUsers() const;
   absl::Status Join();
   void Leave();
+  // A use of its own, which ends with the last duplicate of the result.
+  absl::StatusOr<UniqueFd> JoinSeparately() const;
   // True if nobody else has it open; nobody can join until the root's lock is
   // released.
   absl::StatusOr<bool> BecomeOnlyUser();

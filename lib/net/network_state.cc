@@ -21,6 +21,7 @@
 #include "lib/net/recover.h"
 #include "lib/net/subnet_choice.h"
 #include "lib/net/sysctl.h"
+#include "lib/sys/open.h"
 
 namespace caisson {
 namespace {
@@ -98,11 +99,7 @@ absl::Status NetworkState::Establish(const NetworkOptions& options,
   RETURN_IF_ERROR(Step("network.firewall"));
   {
     MutexLock lock(&firewall_mutex_);
-    ASSIGN_OR_RETURN(
-        firewall_,
-        Firewall::Install(
-            record_, absl::StrCat("caisson-", record_.name, "-", ::getpid(),
-                                  "-", RandomTag(kTableTag))));
+    ASSIGN_OR_RETURN(firewall_, Firewall::Install(record_, NewTableName()));
   }
   RETURN_IF_ERROR(Step("network.uplink"));
   if (options.uplink_forwarding == UplinkForwarding::kEnable) {
@@ -232,6 +229,36 @@ absl::Status NetworkState::AwaitPort(int port) {
 absl::Status NetworkState::RemoveLinkOf(const LeaseRecord& lease) {
   MutexLock lock(&route_mutex_);
   return RemoveEndpointLink(route_, record_, lease);
+}
+
+std::string NetworkState::NewTableName() const {
+  return absl::StrCat("caisson-", record_.name, "-", ::getpid(), "-",
+                      RandomTag(kTableTag));
+}
+
+absl::StatusOr<std::vector<UniqueFd>> NetworkState::Lifelines(
+    absl::Span<const PublishedPort> ports) {
+  ASSIGN_OR_RETURN(const StateRoot root,
+                   StateRoot::Open(state_dir_, /*create=*/false));
+  std::vector<UniqueFd> lifelines(2);
+  {
+    MutexLock lock(&lease_mutex_);
+    if (!leases_.has_value()) return ClosedError(record_);
+    ASSIGN_OR_RETURN(lifelines[0], dir_.JoinSeparately());
+  }
+  ASSIGN_OR_RETURN(Firewall firewall,
+                   Firewall::Install(record_, NewTableName()));
+  RETURN_IF_ERROR(CheckSameNamespace(firewall.socket()));
+  RETURN_IF_ERROR(firewall.Publish(ports));
+  ASSIGN_OR_RETURN(lifelines[1], sys::Duplicate(firewall.socket()));
+  return lifelines;
+}
+
+absl::StatusOr<Lease> NetworkState::AdoptLease(UniqueFd file,
+                                               const LeaseRecord& record) {
+  MutexLock lock(&lease_mutex_);
+  if (!leases_.has_value()) return ClosedError(record_);
+  return Lease::Adopt(std::move(file), record, &dir_);
 }
 
 absl::Status NetworkState::Publish(absl::Span<const PublishedPort> ports) {

@@ -66,6 +66,13 @@ class NetworkState final {
   absl::Status AwaitPort(int port);
   absl::Status RemoveLinkOf(const LeaseRecord& lease);
 
+  // Descriptors that keep the network for one endpoint when this process is
+  // gone: a use of it, and tables in which its ports are published.
+  absl::StatusOr<std::vector<UniqueFd>> Lifelines(
+      absl::Span<const PublishedPort> ports);
+  // Takes over a lease that another process disowned.
+  absl::StatusOr<Lease> AdoptLease(UniqueFd file, const LeaseRecord& record);
+
   absl::Status Publish(absl::Span<const PublishedPort> ports);
   absl::Status Withdraw(absl::Span<const PublishedPort> ports);
   // Deletes the UDP flows to the ports that are not translated as the ports say
@@ -94,6 +101,7 @@ class NetworkState final {
   absl::Status JoinExisting(const NetworkOptions& options);
   absl::Status MakeBridge() ABSL_EXCLUSIVE_LOCKS_REQUIRED(route_mutex_);
   absl::Status EnableUplink();
+  std::string NewTableName() const;
   // Removes what the network has in the kernel and on disk.
   absl::Status Dismantle(const StateRoot& root);
   void DropFirewall();

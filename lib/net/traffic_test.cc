@@ -28,6 +28,7 @@ namespace {
 
 using ::caisson::testing::BindUdp;
 using ::caisson::testing::ConnectTcp;
+using ::caisson::testing::Converse;
 using ::caisson::testing::Datagram;
 using ::caisson::testing::ForwardUntilReadable;
 using ::caisson::testing::Join;
@@ -63,17 +64,6 @@ void Change(Testbed& bed, BorrowedFd ns, const std::string& interface,
     fill(train, link->index);
     ASSERT_OK(route->Run(train));
   });
-}
-
-// A connection that carries bytes both ways; who the server saw as the client.
-std::string Converse(TestSocket client, TestSocket& server) {
-  if (!client.valid()) return "(no connection)";
-  TestSocket accepted = server.Accept();
-  EXPECT_TRUE(client.Send("ping"));
-  EXPECT_EQ(accepted.Receive(), "ping");
-  EXPECT_TRUE(accepted.Send("pong"));
-  EXPECT_EQ(client.Receive(), "pong");
-  return accepted.PeerAddress();
 }
 
 TEST_F(TrafficTest, ContainersReachEachOtherByAddress) {
