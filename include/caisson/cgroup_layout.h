@@ -81,6 +81,13 @@ struct CgroupLayout {
   std::vector<CgroupHierarchy> hierarchies;       // version 2 first, if mounted
   std::vector<CgroupControllerInfo> controllers;  // one per CgroupController
 
+  // How CgroupLimits::devices is enforced: by eBPF programs where cgroup v2 is
+  // mounted writable and this process may load them (which is tried), else by
+  // the v1 controller.
+  enum class DeviceFilter { kNone, kV1, kEbpf };
+  DeviceFilter device_filter = DeviceFilter::kNone;
+  std::string device_filter_reason;  // why not by eBPF; else empty
+
   // Reads /proc/self/mountinfo, /proc/self/cgroup and /proc/cgroups and looks
   // at every mount once; changes nothing. A host without control groups is not
   // an error: the layout then says so. Thread-safe.

@@ -28,6 +28,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "caisson/cgroup_devices.h"
 
 namespace caisson {
 
@@ -194,8 +195,14 @@ struct CgroupLimits {
   std::optional<uint32_t> net_class;
   std::vector<CgroupNetPriority> net_priorities;
 
+  // Which devices may be used; see cgroup_devices.h. Absent: as the group above
+  // has it. v2 an eBPF program (BPF_CGROUP_DEVICE), v1 devices.allow and
+  // devices.deny. A change is atomic on v2; on v1 what old and new rules both
+  // allow is allowed all the time.
+  std::optional<CgroupDeviceRules> devices;
+
   // Further files of the group's v2 directory and what is written there, line
-  // by line, after everything else: OCI's linux.resources.unified. The part
+  // by line, after the other limits: OCI's linux.resources.unified. The part
   // before the dot names the controller ("memory.swap.high"), "cgroup" the
   // core ("cgroup.max.depth"). Not for files that act rather than limit
   // (cgroup.procs, cgroup.kill, ...).

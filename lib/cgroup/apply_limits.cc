@@ -12,6 +12,7 @@
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/devices.h"
 #include "lib/cgroup/limits.h"
 #include "lib/sys/open.h"
 
@@ -21,8 +22,12 @@ namespace {
 class Setter final {
  public:
   Setter(const Filesystem& filesystem, const std::string& name,
-         const std::vector<Member>& members)
-      : filesystem_(filesystem), name_(name), members_(members) {}
+         const std::vector<Member>& members,
+         std::optional<DeviceListV1>& device_list)
+      : filesystem_(filesystem),
+        name_(name),
+        members_(members),
+        device_list_(device_list) {}
 
   absl::Status Set(const CgroupLimits& asked, Group::LimitMode mode) const;
 
@@ -37,6 +42,12 @@ class Setter final {
                                       const Versions& versions,
                                       Group::LimitMode mode) const;
   absl::Status Write(const LimitWrite& write) const;
+  // FAILED_PRECONDITION or INVALID_ARGUMENT before anything is written.
+  absl::Status CheckDevices(const CgroupDeviceRules& rules) const;
+  absl::Status SetDevices(const CgroupDeviceRules& rules) const;
+  absl::Status SetDevicesV1(const Dir& dir, const DeviceListV1& wanted) const;
+  absl::Status WriteDevicesV1(const DeviceListV1& current,
+                              const DeviceListV1& wanted) const;
   // The writes that take `write` back, the last of them first.
   std::vector<LimitWrite> Undo(const LimitWrite& write) const;
   absl::Status TakeBack(const std::vector<LimitWrite>& undo,
@@ -45,6 +56,7 @@ class Setter final {
   const Filesystem& filesystem_;
   const std::string& name_;
   const std::vector<Member>& members_;
+  std::optional<DeviceListV1>& device_list_;
 };
 
 const Member* Setter::Find(std::optional<CgroupController> controller) const {
@@ -229,6 +241,57 @@ std::vector<LimitWrite> Setter::Undo(const LimitWrite& write) const {
   return undo;
 }
 
+absl::Status Setter::CheckDevices(const CgroupDeviceRules& rules) const {
+  ASSIGN_OR_RETURN(const auto regions, DeviceRegions(rules));
+  if (Find(CgroupController::kDevices) != nullptr) {
+    return DeviceListOf(regions).status();
+  }
+  if (Find(std::nullopt) != nullptr) return absl::OkStatus();
+  return MissingController(name_, "limits.devices", CgroupController::kDevices);
+}
+
+absl::Status Setter::SetDevices(const CgroupDeviceRules& rules) const {
+  ASSIGN_OR_RETURN(const auto regions, DeviceRegions(rules));
+  if (const Member* v1 = Find(CgroupController::kDevices)) {
+    ASSIGN_OR_RETURN(const DeviceListV1 wanted, DeviceListOf(regions));
+    return SetDevicesV1(v1->dir, wanted);
+  }
+  return filesystem_.SetDeviceProgram(Find(std::nullopt)->dir,
+                                      DeviceProgram(regions));
+}
+
+absl::Status Setter::SetDevicesV1(const Dir& dir,
+                                  const DeviceListV1& wanted) const {
+  const auto read = [&]() -> absl::StatusOr<DeviceListV1> {
+    ASSIGN_OR_RETURN(const std::string text,
+                     filesystem_.Read(dir, kDevicesListV1));
+    return ParseDeviceList(text);
+  };
+  ASSIGN_OR_RETURN(DeviceListV1 old, read());
+  if (device_list_.has_value()) old = *device_list_;
+  absl::Status status = WriteDevicesV1(old, wanted);
+  if (status.ok()) {
+    device_list_ = wanted;
+    return status;
+  }
+  const auto now = read();
+  const absl::Status undone =
+      now.ok() ? WriteDevicesV1(*now, old) : now.status();
+  if (undone.ok()) return status;
+  return Annotate(status, absl::StrCat("the device rules stay changed (",
+                                       undone.message(), ")"));
+}
+
+absl::Status Setter::WriteDevicesV1(const DeviceListV1& current,
+                                    const DeviceListV1& wanted) const {
+  for (const DeviceWrite& write : PlanDeviceList(current, wanted)) {
+    RETURN_IF_ERROR(
+        Write({CgroupController::kDevices,
+               write.allow ? kDevicesAllowV1 : kDevicesDenyV1, write.text}));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Setter::TakeBack(const std::vector<LimitWrite>& undo,
                               const absl::Status& why) const {
   absl::Status result = why;
@@ -245,6 +308,9 @@ absl::Status Setter::Set(const CgroupLimits& asked,
                          Group::LimitMode mode) const {
   ASSIGN_OR_RETURN(const CgroupLimits limits, ResolveLimits(asked));
   ASSIGN_OR_RETURN(const Versions versions, FindControllers(limits));
+  if (limits.devices.has_value()) {
+    RETURN_IF_ERROR(CheckDevices(*limits.devices));
+  }
   ASSIGN_OR_RETURN(const Current current, ReadCurrent(limits, versions, mode));
   ASSIGN_OR_RETURN(const std::vector<LimitWrite> writes,
                    PlanLimits(limits, versions, current));
@@ -257,6 +323,12 @@ absl::Status Setter::Set(const CgroupLimits& asked,
     undo.insert(undo.end(), std::make_move_iterator(back.begin()),
                 std::make_move_iterator(back.end()));
   }
+  // Last: from here on nothing has to take back an eBPF program.
+  if (limits.devices.has_value()) {
+    if (absl::Status status = SetDevices(*limits.devices); !status.ok()) {
+      return TakeBack(undo, status);
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -264,8 +336,9 @@ absl::Status Setter::Set(const CgroupLimits& asked,
 
 absl::Status ApplyLimits(const Filesystem& filesystem, const std::string& name,
                          const std::vector<Member>& members,
-                         const CgroupLimits& limits, Group::LimitMode mode) {
-  return Setter(filesystem, name, members).Set(limits, mode);
+                         const CgroupLimits& limits, Group::LimitMode mode,
+                         std::optional<DeviceListV1>& device_list) {
+  return Setter(filesystem, name, members, device_list).Set(limits, mode);
 }
 
 }  // namespace caisson::cgroup

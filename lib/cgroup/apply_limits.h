@@ -2,6 +2,7 @@
 #ifndef CAISSON_LIB_CGROUP_APPLY_LIMITS_H_
 #define CAISSON_LIB_CGROUP_APPLY_LIMITS_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,10 +13,12 @@
 
 namespace caisson::cgroup {
 
-// In a new group nothing needs to be remembered for a failure.
+// In a new group nothing needs to be remembered for a failure. `device_list` is
+// what was set last in v1, if anything was.
 absl::Status ApplyLimits(const Filesystem& filesystem, const std::string& name,
                          const std::vector<Member>& members,
-                         const CgroupLimits& limits, Group::LimitMode mode);
+                         const CgroupLimits& limits, Group::LimitMode mode,
+                         std::optional<DeviceListV1>& device_list);
 
 }  // namespace caisson::cgroup
 

@@ -46,6 +46,15 @@ BENCHMARK_CAPTURE(CreateAndDestroy, limits,
                                  .cpu_weight = 100,
                                  .pids_max = 100}});
 
+BENCHMARK_CAPTURE(CreateAndDestroy, device_rules,
+                  CgroupOptions{
+                      .limits = {
+                          .devices = CgroupDeviceRules::ContainerDefault()}});
+BENCHMARK_CAPTURE(
+    CreateAndDestroy, device_rules_v1,
+    CgroupOptions{.limits = {.devices = CgroupDeviceRules::ContainerDefault()},
+                  .controllers = {CgroupController::kDevices}});
+
 void Open(benchmark::State& state) {
   for (auto _ : state) {
     auto parent = CgroupParent::Open({.path = "/caisson-bench"});

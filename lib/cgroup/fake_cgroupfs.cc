@@ -92,6 +92,9 @@ std::map<std::string, std::string> FilesOfV1(absl::string_view controller) {
     }
     files["blkio.bfq.weight"] = "100\n";
     files["blkio.bfq.weight_device"] = "";
+  } else if (controller == "devices") {
+    files["devices.list"] = "a *:* rwm\n";
+    files["devices.allow"] = files["devices.deny"] = "";
   } else if (controller == "hugetlb") {
     files["hugetlb.2MB.limit_in_bytes"] = kNoLimit;
     files["hugetlb.2MB.rsvd.limit_in_bytes"] = kNoLimit;
@@ -278,6 +281,21 @@ int FakeCgroupfs::RemoveDir(BorrowedFd parent, const std::string& name) const {
   }
   std::filesystem::remove_all(full);
   return 0;
+}
+
+absl::Status FakeCgroupfs::ProbeDevicePrograms() const {
+  const int error = fault == nullptr ? 0 : fault("probe");
+  return error == 0 ? absl::OkStatus() : ErrnoError(error, "bpf(probe)");
+}
+
+absl::Status FakeCgroupfs::SetDeviceProgram(
+    const Dir& dir, const std::vector<sys::BpfInstruction>& program) const {
+  const std::string path = PathOf(dir.fd.borrow()) + "/device_program";
+  if (const int error = Allow("bpf " + path)) {
+    return ErrnoError(error, absl::StrCat("bpf(", Quoted(path), ")"));
+  }
+  Set(path, absl::StrCat(program.size()));
+  return absl::OkStatus();
 }
 
 absl::Status FakeCgroupfs::Write(const Dir& dir, absl::string_view file,

@@ -41,6 +41,11 @@ class FakeCgroupfs final : public Filesystem {
   int MakeDir(BorrowedFd parent, const std::string& name,
               mode_t mode) const override;
   int RemoveDir(BorrowedFd parent, const std::string& name) const override;
+  // The programs are files "device_program".
+  absl::Status ProbeDevicePrograms() const override;
+  absl::Status SetDeviceProgram(
+      const Dir& dir,
+      const std::vector<sys::BpfInstruction>& program) const override;
   absl::Status Write(const Dir& dir, absl::string_view file,
                      absl::string_view value) const override;
 

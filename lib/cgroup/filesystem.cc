@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "absl/strings/strip.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/devices.h"
 #include "lib/sys/open.h"
 
 namespace caisson::cgroup {
@@ -26,6 +28,9 @@ namespace {
 
 // A file of cgroupfs or of /proc that is larger is not what we asked for.
 constexpr size_t kMaxFileSize = 64 << 20;
+
+// The kernel keeps 15 characters.
+constexpr char kDeviceProgramName[] = "caisson_devices";
 
 absl::Status FileError(int error, absl::string_view operation,
                        const std::string& path, absl::string_view value = {}) {
@@ -88,6 +93,24 @@ int Filesystem::MakeDir(BorrowedFd parent, const std::string& name,
 
 int Filesystem::RemoveDir(BorrowedFd parent, const std::string& name) const {
   return ::unlinkat(parent.get(), name.c_str(), AT_REMOVEDIR) == 0 ? 0 : errno;
+}
+
+absl::Status Filesystem::ProbeDevicePrograms() const {
+  return sys::LoadDeviceProgram(DeviceProgram({}), kDeviceProgramName).status();
+}
+
+absl::Status Filesystem::SetDeviceProgram(
+    const Dir& dir, const std::vector<sys::BpfInstruction>& program) const {
+  absl::MutexLock lock(&loaded_->mutex);
+  const size_t bytes = program.size() * sizeof(program[0]);
+  if (!loaded_->fd.valid() || program.size() != loaded_->code.size() ||
+      ::memcmp(program.data(), loaded_->code.data(), bytes) != 0) {
+    ASSIGN_OR_RETURN(loaded_->fd,
+                     sys::LoadDeviceProgram(program, kDeviceProgramName));
+    loaded_->code = program;
+  }
+  return sys::AttachDeviceProgram(dir.fd.borrow(), dir.path,
+                                  loaded_->fd.borrow(), kDeviceProgramName);
 }
 
 absl::StatusOr<Dir> Filesystem::OpenDir(BorrowedFd parent,

@@ -6,14 +6,18 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "caisson/cgroup_layout.h"
 #include "caisson/unique_fd.h"
+#include "lib/sys/bpf.h"
 
 namespace caisson::cgroup {
 
@@ -51,6 +55,15 @@ class Filesystem {
   virtual absl::Status Write(const Dir& dir, absl::string_view file,
                              absl::string_view value) const;
 
+  // Whether this process may filter devices by eBPF programs; tries to load
+  // one.
+  virtual absl::Status ProbeDevicePrograms() const;
+  // Makes `program` the group's, in place of the last one that was set here.
+  // The last program is kept loaded, for many groups have the same rules and
+  // verifying takes longer than everything else.
+  virtual absl::Status SetDeviceProgram(
+      const Dir& dir, const std::vector<sys::BpfInstruction>& program) const;
+
   // `name` (one component or several, never through a symlink) below `parent`.
   absl::StatusOr<Dir> OpenDir(BorrowedFd parent, absl::string_view parent_path,
                               const std::string& name) const;
@@ -59,6 +72,14 @@ class Filesystem {
 
   // Names of the child groups.
   absl::StatusOr<std::vector<std::string>> Children(const Dir& dir) const;
+
+ private:
+  struct LoadedProgram {
+    absl::Mutex mutex;
+    std::vector<sys::BpfInstruction> code ABSL_GUARDED_BY(mutex);
+    UniqueFd fd ABSL_GUARDED_BY(mutex);
+  };
+  std::shared_ptr<LoadedProgram> loaded_ = std::make_shared<LoadedProgram>();
 };
 
 // "key value" lines, as in memory.events; NOT_FOUND if `key` is missing.

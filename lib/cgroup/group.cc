@@ -81,10 +81,9 @@ absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
   return entry;
 }
 
-absl::Status Group::SetLimits(const CgroupLimits& limits,
-                              LimitMode mode) const {
+absl::Status Group::SetLimits(const CgroupLimits& limits, LimitMode mode) {
   if (members_.empty()) return Destroyed(name_);
-  return ApplyLimits(*filesystem_, name_, members_, limits, mode);
+  return ApplyLimits(*filesystem_, name_, members_, limits, mode, device_list_);
 }
 
 absl::StatusOr<int64_t> Group::OomKills() const {

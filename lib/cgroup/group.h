@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "caisson/cgroup.h"
 #include "lib/base/deadline.h"
+#include "lib/cgroup/devices.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/layout.h"
 #include "lib/cgroup/limits.h"
@@ -68,7 +70,7 @@ class Group final {
   absl::StatusOr<CgroupEntry> OpenEntry() const;
   // In a new group nothing needs to be remembered for a failure.
   enum class LimitMode { kNewGroup, kRestoreOnFailure };
-  absl::Status SetLimits(const CgroupLimits& limits, LimitMode mode) const;
+  absl::Status SetLimits(const CgroupLimits& limits, LimitMode mode);
   absl::StatusOr<int64_t> OomKills() const;
   absl::StatusOr<std::vector<pid_t>> Processes() const;
   absl::Status Freeze(const Deadline& deadline) const;
@@ -93,6 +95,8 @@ class Group final {
   pid_t creator_;
   bool disowned_ = false;
   std::vector<Member> members_;
+  // What was set last in v1; devices.list does not tell all of it.
+  std::optional<DeviceListV1> device_list_;
   // cgroup.kill was written: nothing can be born in the v2 directory any more.
   mutable std::atomic<bool> killed_ = false;
 };

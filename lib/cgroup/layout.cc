@@ -307,6 +307,28 @@ absl::StatusOr<DetectedLayout> DetectLayout(const Filesystem& filesystem) {
   return detected;
 }
 
+void DetectDeviceFilter(const Filesystem& filesystem, CgroupLayout& layout) {
+  const bool v2 = !layout.hierarchies.empty() &&
+                  layout.hierarchies[0].version == CgroupVersion::kV2 &&
+                  layout.hierarchies[0].writable;
+  const absl::Status ebpf =
+      v2 ? filesystem.ProbeDevicePrograms()
+         : absl::FailedPreconditionError("cgroup v2 is not mounted writable");
+  if (ebpf.ok()) {
+    layout.device_filter = CgroupLayout::DeviceFilter::kEbpf;
+    return;
+  }
+  const CgroupControllerInfo& v1 = layout.Find(CgroupController::kDevices);
+  layout.device_filter_reason =
+      absl::StrCat("no eBPF programs: ", ebpf.message());
+  if (v1.usable) {
+    layout.device_filter = CgroupLayout::DeviceFilter::kV1;
+  } else {
+    absl::StrAppend(&layout.device_filter_reason,
+                    "; no v1 devices controller: ", v1.reason);
+  }
+}
+
 absl::StatusOr<std::string> PathBelowMount(const CgroupHierarchy& hierarchy,
                                            absl::string_view path) {
   absl::string_view below = path;
@@ -338,6 +360,7 @@ absl::string_view CgroupControllerName(CgroupController controller,
 absl::StatusOr<CgroupLayout> CgroupLayout::Detect() {
   ASSIGN_OR_RETURN(cgroup::DetectedLayout detected,
                    cgroup::DetectLayout(cgroup::Filesystem()));
+  cgroup::DetectDeviceFilter(cgroup::Filesystem(), detected.layout);
   return std::move(detected.layout);
 }
 

@@ -42,6 +42,9 @@ struct DetectedLayout {
 };
 absl::StatusOr<DetectedLayout> DetectLayout(const Filesystem& filesystem);
 
+// Loads an eBPF program, so only for those who need to know.
+void DetectDeviceFilter(const Filesystem& filesystem, CgroupLayout& layout);
+
 // `path` (absolute, of the hierarchy) as seen below the mount: "" for the
 // mount's root itself, no leading slash. FAILED_PRECONDITION if the mount does
 // not show it.

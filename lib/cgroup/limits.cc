@@ -107,6 +107,9 @@ absl::string_view FieldThatNeeds(const CgroupLimits& limits,
       return field.name;
     }
   }
+  if (controller == CgroupController::kDevices && limits.devices.has_value()) {
+    return "limits.devices";
+  }
   CgroupLimits unified;
   unified.unified = limits.unified;
   return ControllersOf(unified)[IndexOf(controller)] ? "limits.unified"

@@ -36,6 +36,9 @@ inline constexpr char kCfsBurstV1[] = "cpu.cfs_burst_us";
 inline constexpr char kCpuSharesV1[] = "cpu.shares";
 inline constexpr char kCpusetCpus[] = "cpuset.cpus";
 inline constexpr char kCpusetMems[] = "cpuset.mems";
+inline constexpr char kDevicesListV1[] = "devices.list";
+inline constexpr char kDevicesAllowV1[] = "devices.allow";
+inline constexpr char kDevicesDenyV1[] = "devices.deny";
 inline constexpr char kPidsMax[] = "pids.max";
 inline constexpr char kIoMax[] = "io.max";
 inline constexpr char kIoWeight[] = "io.weight";
@@ -48,6 +51,7 @@ absl::Status ValidateLimits(const CgroupLimits& limits);
 // `limits`, validated, with the numbers of the disks in place of their paths.
 absl::StatusOr<CgroupLimits> ResolveLimits(CgroupLimits limits);
 
+// Without that of devices, which on v2 is none.
 ControllerSet ControllersOf(const CgroupLimits& limits);
 
 // The field of `limits` that needs `controller`: "limits.memory_max".

@@ -10,6 +10,7 @@
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/devices.h"
 #include "lib/cgroup/lifelines.h"
 
 namespace caisson::cgroup {
@@ -147,6 +148,7 @@ absl::StatusOr<std::shared_ptr<Owner>> Owner::Open(
         owner->detected_.layout.Summary(),
         "): mount one, or inside a container have it mounted writable"));
   }
+  DetectDeviceFilter(*owner->filesystem_, owner->detected_.layout);
   owner->parent_path_ = options.path;
   ASSIGN_OR_RETURN(owner->name_, NewOwnerName());
   owner->path_ = Join(options.path, owner->name_);
@@ -167,6 +169,26 @@ absl::Status Owner::Close() {
   return absl::OkStatus();
 }
 
+absl::Status Owner::NeedDevices(const CgroupOptions& options,
+                                ControllerSet& wanted) const {
+  // A group that joins the controller anyway needs no program.
+  if (!wanted[IndexOf(CgroupController::kDevices)]) {
+    switch (layout().device_filter) {
+      case CgroupLayout::DeviceFilter::kEbpf:
+        return absl::OkStatus();
+      case CgroupLayout::DeviceFilter::kV1:
+        wanted.set(IndexOf(CgroupController::kDevices));
+        break;
+      case CgroupLayout::DeviceFilter::kNone:
+        return absl::FailedPreconditionError(
+            absl::StrCat("cgroup ", Quoted(options.name),
+                         ": limits.devices: ", layout().device_filter_reason));
+    }
+  }
+  ASSIGN_OR_RETURN(const auto regions, DeviceRegions(*options.limits.devices));
+  return DeviceListOf(regions).status();
+}
+
 absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
     const CgroupOptions& options) const {
   const CgroupLayout& layout = detected_.layout;
@@ -178,6 +200,9 @@ absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
                        IndexOf(controller), ", which is no controller"));
     }
     wanted.set(IndexOf(controller));
+  }
+  if (options.limits.devices.has_value()) {
+    RETURN_IF_ERROR(NeedDevices(options, wanted));
   }
   std::vector<Need> needs;
   // What kills a group comes first, and so is removed last.

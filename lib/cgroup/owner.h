@@ -50,6 +50,9 @@ class Owner final : public std::enable_shared_from_this<Owner> {
 
   Owner() = default;
   absl::StatusOr<std::vector<Need>> NeedsOf(const CgroupOptions& options) const;
+  // How devices are filtered: adds the v1 controller to `wanted` if by that.
+  absl::Status NeedDevices(const CgroupOptions& options,
+                           ControllerSet& wanted) const;
   // The place in a hierarchy, made when first needed.
   absl::StatusOr<std::shared_ptr<const Place>> Prepare(const Need& need);
   // Lets Prepare() make the place again: somebody removed its directory.

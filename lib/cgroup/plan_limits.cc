@@ -262,6 +262,10 @@ constexpr Hint kHints[] = {
     {EOPNOTSUPP, "",
      "what is written needs something of that disk's scheduler "
      "or of this kind of group"},
+    {EPERM, "devices.",
+     "needs CAP_SYS_ADMIN, and a group above that allows it"},
+    {EINVAL, "devices.",
+     "the default cannot be changed while there are groups below"},
     {ENODEV, "rdma.",
      "there is no such RDMA device, see /sys/class/infiniband"},
     {EINVAL, "rdma.",

@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/devices.h"
 #include "lib/cgroup/limits.h"
 
 namespace caisson::cgroup {
@@ -315,6 +316,9 @@ absl::Status ValidateLimits(const CgroupLimits& limits) {
   RETURN_IF_ERROR(ValidateIo(limits));
   RETURN_IF_ERROR(ValidateHugetlb(limits));
   RETURN_IF_ERROR(ValidateResources(limits));
+  if (limits.devices.has_value()) {
+    RETURN_IF_ERROR(DeviceRegions(*limits.devices).status());
+  }
   return ValidateUnified(limits);
 }
 
