@@ -101,7 +101,7 @@ absl::Status Filesystem::ProbeDevicePrograms() const {
 
 absl::Status Filesystem::SetDeviceProgram(
     const Dir& dir, const std::vector<sys::BpfInstruction>& program) const {
-  absl::MutexLock lock(&loaded_->mutex);
+  MutexLock lock(&loaded_->mutex);
   const size_t bytes = program.size() * sizeof(program[0]);
   if (!loaded_->fd.valid() || program.size() != loaded_->code.size() ||
       ::memcmp(program.data(), loaded_->code.data(), bytes) != 0) {

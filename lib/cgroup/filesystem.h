@@ -14,9 +14,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "caisson/cgroup_layout.h"
 #include "caisson/unique_fd.h"
+#include "lib/base/mutex.h"
 #include "lib/sys/bpf.h"
 
 namespace caisson::cgroup {
@@ -75,7 +75,7 @@ class Filesystem {
 
  private:
   struct LoadedProgram {
-    absl::Mutex mutex;
+    Mutex mutex;
     std::vector<sys::BpfInstruction> code ABSL_GUARDED_BY(mutex);
     UniqueFd fd ABSL_GUARDED_BY(mutex);
   };

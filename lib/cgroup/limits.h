@@ -20,30 +20,32 @@ namespace caisson::cgroup {
 
 // Control files that more than one place knows, by subsystem
 // (admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst, scheduler/sched-bwc.rst).
-inline constexpr char kMemoryMax[] = "memory.max";
-inline constexpr char kMemorySwapMax[] = "memory.swap.max";
-inline constexpr char kMemoryEvents[] = "memory.events";
-inline constexpr char kMemoryLimitV1[] = "memory.limit_in_bytes";
-inline constexpr char kMemswLimitV1[] = "memory.memsw.limit_in_bytes";
-inline constexpr char kOomControlV1[] = "memory.oom_control";
-inline constexpr char kCpuMax[] = "cpu.max";
-inline constexpr char kCpuMaxBurst[] = "cpu.max.burst";
-inline constexpr char kCpuWeight[] = "cpu.weight";
-inline constexpr char kCpuIdle[] = "cpu.idle";
-inline constexpr char kCfsQuotaV1[] = "cpu.cfs_quota_us";
-inline constexpr char kCfsPeriodV1[] = "cpu.cfs_period_us";
-inline constexpr char kCfsBurstV1[] = "cpu.cfs_burst_us";
-inline constexpr char kCpuSharesV1[] = "cpu.shares";
-inline constexpr char kCpusetCpus[] = "cpuset.cpus";
-inline constexpr char kCpusetMems[] = "cpuset.mems";
-inline constexpr char kDevicesListV1[] = "devices.list";
-inline constexpr char kDevicesAllowV1[] = "devices.allow";
-inline constexpr char kDevicesDenyV1[] = "devices.deny";
-inline constexpr char kPidsMax[] = "pids.max";
-inline constexpr char kIoMax[] = "io.max";
-inline constexpr char kIoWeight[] = "io.weight";
-inline constexpr char kIoBfqWeight[] = "io.bfq.weight";
-inline constexpr char kBlkioBfqWeightV1[] = "blkio.bfq.weight";
+// Not inline: with -fsanitize=undefined gcc takes such an address for one that
+// may be null, which a constant string_view cannot be made of.
+constexpr char kMemoryMax[] = "memory.max";
+constexpr char kMemorySwapMax[] = "memory.swap.max";
+constexpr char kMemoryEvents[] = "memory.events";
+constexpr char kMemoryLimitV1[] = "memory.limit_in_bytes";
+constexpr char kMemswLimitV1[] = "memory.memsw.limit_in_bytes";
+constexpr char kOomControlV1[] = "memory.oom_control";
+constexpr char kCpuMax[] = "cpu.max";
+constexpr char kCpuMaxBurst[] = "cpu.max.burst";
+constexpr char kCpuWeight[] = "cpu.weight";
+constexpr char kCpuIdle[] = "cpu.idle";
+constexpr char kCfsQuotaV1[] = "cpu.cfs_quota_us";
+constexpr char kCfsPeriodV1[] = "cpu.cfs_period_us";
+constexpr char kCfsBurstV1[] = "cpu.cfs_burst_us";
+constexpr char kCpuSharesV1[] = "cpu.shares";
+constexpr char kCpusetCpus[] = "cpuset.cpus";
+constexpr char kCpusetMems[] = "cpuset.mems";
+constexpr char kDevicesListV1[] = "devices.list";
+constexpr char kDevicesAllowV1[] = "devices.allow";
+constexpr char kDevicesDenyV1[] = "devices.deny";
+constexpr char kPidsMax[] = "pids.max";
+constexpr char kIoMax[] = "io.max";
+constexpr char kIoWeight[] = "io.weight";
+constexpr char kIoBfqWeight[] = "io.bfq.weight";
+constexpr char kBlkioBfqWeightV1[] = "blkio.bfq.weight";
 
 // INVALID_ARGUMENT naming the field and the value.
 absl::Status ValidateLimits(const CgroupLimits& limits);
