@@ -13,6 +13,8 @@
 //   namespace.h      Namespace: its kernel namespaces, host name, ids
 //   id_range_pool.h  IdRangePool: ids of the host for its users
 //   cgroup.h         CgroupParent, Cgroup: its limits, and how to end it
+//   cgroup_stats.h   what a group uses
+//   cgroup_events.h  being told of what happens in it
 //   net_endpoint.h   NetEndpoint in a Network: its interface, address, ports
 //   security.h       SecurityPolicy: capabilities, system calls, paths
 //   seccomp.h        SeccompProfile: system calls as OCI writes them

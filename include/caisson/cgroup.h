@@ -1,4 +1,4 @@
-// Control groups: limits, kill and out-of-memory evidence for a set of
+// Control groups: limits, statistics, events, freeze and kill for a set of
 // processes, on cgroup v1, v2 and hybrid hosts alike.
 //
 //   auto parent = caisson::CgroupParent::Open({.path = "/jobs"});
@@ -21,8 +21,8 @@
 // removes what unlocked directories hold and touches nothing else. Processes
 // that share one path therefore never meet each other's groups.
 //
-// Not for: moving the calling process, systemd's scopes (make one over D-Bus
-// and give its path as the parent).
+// Not for: systemd's scopes (make one over D-Bus and give its path as the
+// parent).
 #ifndef CAISSON_CGROUP_H_
 #define CAISSON_CGROUP_H_
 
@@ -38,6 +38,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "caisson/cgroup_events.h"
 #include "caisson/cgroup_layout.h"
 #include "caisson/cgroup_limits.h"
 #include "caisson/cgroup_stats.h"
@@ -136,6 +137,13 @@ class [[nodiscard]] Cgroup final {
   // See cgroup_stats.h.
   absl::StatusOr<CgroupStatsReader> OpenStats() const;
 
+  // Tells what happens in the group from now on, by a descriptor to poll. See
+  // cgroup_events.h. FAILED_PRECONDITION for what this host or kernel cannot
+  // tell, with the reason.
+  absl::StatusOr<CgroupEvents> Watch(const CgroupWatchOptions& options) const;
+  absl::StatusOr<CgroupEvents> WatchPressure(
+      const CgroupPressureTrigger& trigger) const;
+
   // How many processes of this group and its descendants the kernel's
   // out-of-memory killer has killed. v2: memory.events, which also counts
   // descendants that are gone; v1: memory.oom_control of the existing ones.
@@ -146,6 +154,24 @@ class [[nodiscard]] Cgroup final {
   // The processes of the group and its descendants, in ascending order, as seen
   // from the caller's PID namespace (0: not visible there; v2 only).
   absl::StatusOr<std::vector<pid_t>> Processes() const;
+
+  // The same of threads, by their ids.
+  absl::StatusOr<std::vector<pid_t>> Threads() const;
+
+  // Moves a process that runs, with all its threads, into the group; children
+  // that it has stay where they are, and so does the memory that it was charged
+  // for. Back to where it was if one of the hierarchies refuses it, and then
+  // the error says why. The group must not be frozen, or it stops. A process
+  // that starts should be born in its group instead: see OpenEntry().
+  //
+  // The kernel takes a PID only. It is that of `pidfd` when the move begins; if
+  // the process ends during the move (so that its PID might have been
+  // another's) the result is ABORTED. NOT_FOUND if it has ended before, or is
+  // in a PID namespace that the caller does not see. Of `pid` it is the caller
+  // who knows that it was not reused before the call: children that were not
+  // waited for.
+  absl::Status MoveIn(BorrowedFd pidfd) const;
+  absl::Status MoveIn(pid_t pid) const;
 
   // Stops all processes of the group and its descendants, in a way that they
   // cannot see or undo, and those that are moved in or forked later; returns

@@ -2,14 +2,18 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "lib/base/deadline.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/events.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
 #include "lib/cgroup/lifelines.h"
+#include "lib/cgroup/move.h"
 #include "lib/cgroup/owner.h"
 #include "lib/cgroup/stats.h"
+#include "lib/sys/pidfd_open.h"
 
 namespace caisson {
 
@@ -79,10 +83,43 @@ absl::StatusOr<CgroupStatsReader> Cgroup::OpenStats() const {
   return CgroupStatsReader(std::move(files));
 }
 
+absl::StatusOr<CgroupEvents> Cgroup::Watch(
+    const CgroupWatchOptions& options) const {
+  ASSIGN_OR_RETURN(std::unique_ptr<cgroup::EventSource> source,
+                   cgroup::OpenWatch(*group_, options));
+  return CgroupEvents(std::move(source));
+}
+
+absl::StatusOr<CgroupEvents> Cgroup::WatchPressure(
+    const CgroupPressureTrigger& trigger) const {
+  ASSIGN_OR_RETURN(std::unique_ptr<cgroup::EventSource> source,
+                   cgroup::OpenPressure(*group_, trigger));
+  return CgroupEvents(std::move(source));
+}
+
 absl::StatusOr<int64_t> Cgroup::OomKills() const { return group_->OomKills(); }
 
 absl::StatusOr<std::vector<pid_t>> Cgroup::Processes() const {
   return group_->Processes();
+}
+
+absl::StatusOr<std::vector<pid_t>> Cgroup::Threads() const {
+  return group_->Threads();
+}
+
+absl::Status Cgroup::MoveIn(BorrowedFd pidfd) const {
+  RETURN_IF_ERROR(group_->CheckExists());
+  return cgroup::MoveProcess(*group_->filesystem(), group_->members(), pidfd);
+}
+
+absl::Status Cgroup::MoveIn(pid_t pid) const {
+  if (pid <= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("MoveIn(", pid, "): want a PID, more than 0"));
+  }
+  RETURN_IF_ERROR(group_->CheckExists());
+  ASSIGN_OR_RETURN(const UniqueFd pidfd, sys::OpenPidfd(pid));
+  return MoveIn(pidfd.borrow());
 }
 
 absl::Status Cgroup::Freeze(absl::Duration timeout) const {

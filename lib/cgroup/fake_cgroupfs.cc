@@ -253,6 +253,8 @@ absl::StatusOr<std::string> FakeCgroupfs::ReadProc(
     const std::string& name) const {
   if (name == "self/mountinfo") return mountinfo_;
   if (name == "self/cgroup") return std::string("0::/\n");
+  const auto it = proc.find(name);
+  if (it != proc.end()) return it->second;
   return absl::NotFoundError(name);
 }
 

@@ -24,7 +24,8 @@ class FakeCgroupfs final : public Filesystem {
   // "mkdir <path>", "rmdir <path>" or "write <path> <value>" with the path
   // below root(): returns the errno that the operation fails with, or 0.
   std::function<int(const std::string& operation)> fault;
-  mutable std::vector<std::string> log;  // operations that were let through
+  std::map<std::string, std::string> proc;  // more files of /proc
+  mutable std::vector<std::string> log;     // operations that were let through
 
   const std::string& root() const { return root_; }
   std::string Get(const std::string& path) const;

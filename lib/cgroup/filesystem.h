@@ -38,7 +38,7 @@ class Filesystem {
  public:
   virtual ~Filesystem() = default;
 
-  // "self/mountinfo", "self/cgroup" or "cgroups" below /proc.
+  // "self/mountinfo", "self/cgroup", "PID/cgroup" or "cgroups" below /proc.
   virtual absl::StatusOr<std::string> ReadProc(const std::string& name) const;
 
   // The root of a mount. NOT_FOUND if something else is mounted on top of it.

@@ -117,6 +117,12 @@ absl::StatusOr<std::vector<pid_t>> Group::Processes() const {
   return ListProcesses(*filesystem_, members_.front().dir);
 }
 
+absl::StatusOr<std::vector<pid_t>> Group::Threads() const {
+  if (members_.empty()) return Destroyed(name_);
+  const Member& member = members_.front();
+  return ListThreads(*filesystem_, member.version, member.dir);
+}
+
 absl::Status Group::Freeze(const Deadline& deadline) const {
   if (members_.empty()) return Destroyed(name_);
   const Member* member = FindV2();

@@ -65,6 +65,13 @@ class Group final {
     return filesystem_;
   }
 
+  // Where the group uses the controller; null if it does not.
+  const Member* Find(CgroupController controller) const;
+  // The v2 directory; null without.
+  const Member* FindV2() const;
+  // The directory in v1's freezer hierarchy; null without.
+  const Member* FindFreezerV1() const;
+
   // FAILED_PRECONDITION after Destroy().
   absl::Status CheckExists() const;
   absl::StatusOr<CgroupEntry> OpenEntry() const;
@@ -73,6 +80,7 @@ class Group final {
   absl::Status SetLimits(const CgroupLimits& limits, LimitMode mode);
   absl::StatusOr<int64_t> OomKills() const;
   absl::StatusOr<std::vector<pid_t>> Processes() const;
+  absl::StatusOr<std::vector<pid_t>> Threads() const;
   absl::Status Freeze(const Deadline& deadline) const;
   absl::Status Thaw(const Deadline& deadline) const;
   absl::StatusOr<CgroupFreezeState> FreezeState() const;
@@ -80,11 +88,6 @@ class Group final {
   absl::Status Destroy(const Deadline& deadline);
 
  private:
-  const Member* Find(CgroupController controller) const;
-  // The v2 directory; null without.
-  const Member* FindV2() const;
-  // The directory in v1's freezer hierarchy; null without.
-  const Member* FindFreezerV1() const;
   // rmdir of every member. OK, or EBUSY's status if something is inside.
   absl::Status RemoveMembers();
 

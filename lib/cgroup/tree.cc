@@ -78,11 +78,15 @@ absl::Status WalkTree(const Filesystem& filesystem, const Dir& top,
   }
 }
 
-absl::StatusOr<std::vector<pid_t>> ListProcesses(const Filesystem& filesystem,
-                                                 const Dir& top) {
+namespace {
+
+// The ids in `file` of `top` and its descendants.
+absl::StatusOr<std::vector<pid_t>> ListIds(const Filesystem& filesystem,
+                                           const Dir& top,
+                                           absl::string_view file) {
   std::vector<pid_t> pids;
   const auto read = [&](const Dir& dir) -> absl::Status {
-    auto text = filesystem.Read(dir, "cgroup.procs");
+    auto text = filesystem.Read(dir, file);
     // A threaded group: its processes are listed in the domain above it.
     if (auto detail = GetErrorDetail(text.status());
         detail.has_value() && detail->error == EOPNOTSUPP) {
@@ -100,6 +104,20 @@ absl::StatusOr<std::vector<pid_t>> ListProcesses(const Filesystem& filesystem,
   std::sort(pids.begin(), pids.end());
   pids.erase(std::unique(pids.begin(), pids.end()), pids.end());
   return pids;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<pid_t>> ListProcesses(const Filesystem& filesystem,
+                                                 const Dir& top) {
+  return ListIds(filesystem, top, "cgroup.procs");
+}
+
+absl::StatusOr<std::vector<pid_t>> ListThreads(const Filesystem& filesystem,
+                                               CgroupVersion version,
+                                               const Dir& top) {
+  return ListIds(filesystem, top,
+                 version == CgroupVersion::kV2 ? "cgroup.threads" : "tasks");
 }
 
 absl::Status RemoveDescendants(const Filesystem& filesystem, const Dir& top) {

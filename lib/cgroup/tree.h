@@ -30,6 +30,11 @@ absl::Status WalkTree(const Filesystem& filesystem, const Dir& top,
 absl::StatusOr<std::vector<pid_t>> ListProcesses(const Filesystem& filesystem,
                                                  const Dir& top);
 
+// The same of threads.
+absl::StatusOr<std::vector<pid_t>> ListThreads(const Filesystem& filesystem,
+                                               CgroupVersion version,
+                                               const Dir& top);
+
 // Removes the descendants of `top`, not itself. Those that are busy stay.
 absl::Status RemoveDescendants(const Filesystem& filesystem, const Dir& top);
 
