@@ -110,7 +110,9 @@ class [[nodiscard]] Launcher final {
   // Mounts into a container that runs, as RootFsOptions does before: the mount
   // point is found inside the container's root, and made if it is missing.
   // What processes of the container do meanwhile cannot lead it elsewhere.
-  // FAILED_PRECONDITION for places below its /proc and /sys.
+  // FAILED_PRECONDITION for its root, its /proc and /sys and places below them,
+  // and if the process has left the container's mount namespace. A mount point
+  // that was made stays, also after a failure and after RemoveMount().
   absl::Status AddMount(const Process& container, const BindMount& mount);
   absl::Status AddMount(const Process& container, const TmpfsMount& mount);
   // Takes away what was mounted last at `destination`, with what is mounted

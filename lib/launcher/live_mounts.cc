@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/nsfs.h>
 #include <linux/stat.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -69,6 +71,34 @@ absl::StatusOr<uint32_t> OutsideOfRoot(const std::string& map_path) {
       absl::StrCat(map_path, " does not map user or group 0"));
 }
 
+// The user namespace that owns the namespace at `path`.
+absl::StatusOr<UniqueFd> OwnerOf(const std::string& path) {
+  ASSIGN_OR_RETURN(const UniqueFd ns, sys::Open(path, O_RDONLY));
+  UniqueFd owner(::ioctl(ns.get(), NS_GET_USERNS));
+  if (owner.valid()) return owner;
+  return ErrnoError(errno, absl::StrCat("ioctl(", path, ", NS_GET_USERNS)"),
+                    {.step = "mounts", .path = path});
+}
+
+// A process can leave its mount namespace for one that belongs to a user
+// namespace of its own, and there make writable what is added read-only. It
+// cannot leave its pid namespace, and cannot come back.
+absl::Status CheckMountNamespace(const Process::State& container,
+                                 const std::string& proc) {
+  if (!container.own_pid_namespace) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const UniqueFd mounts, OwnerOf(proc + "/ns/mnt"));
+  ASSIGN_OR_RETURN(const UniqueFd pids, OwnerOf(proc + "/ns/pid"));
+  struct stat a;
+  struct stat b;
+  if (::fstat(mounts.get(), &a) == 0 && ::fstat(pids.get(), &b) == 0 &&
+      a.st_dev == b.st_dev && a.st_ino == b.st_ino) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      "the container's process has a mount namespace of another user namespace "
+      "than its pid namespace: it has left that of the container");
+}
+
 absl::StatusOr<LiveRoot> OpenLiveRoot(const Process::State& container) {
   if ((container.namespaces.first & CLONE_NEWNS) == 0 &&
       (container.namespaces.second & CLONE_NEWNS) == 0) {
@@ -83,6 +113,7 @@ absl::StatusOr<LiveRoot> OpenLiveRoot(const Process::State& container) {
   ASSIGN_OR_RETURN(live.root, sys::Open(proc + "/root", O_PATH | O_DIRECTORY));
   ASSIGN_OR_RETURN(live.owner.uid, OutsideOfRoot(proc + "/uid_map"));
   ASSIGN_OR_RETURN(live.owner.gid, OutsideOfRoot(proc + "/gid_map"));
+  RETURN_IF_ERROR(CheckMountNamespace(container, proc));
   if (sys::PidOf(pidfd) != pid) return Ended();
   return live;
 }
@@ -103,6 +134,29 @@ absl::Status CheckPlace(BorrowedFd place, absl::string_view path) {
                    "container nothing is mounted or unmounted there"));
 }
 
+// Whether both are the same directory of the same mount.
+absl::StatusOr<bool> IsSamePlace(BorrowedFd a, BorrowedFd b) {
+  struct statx stats[2];
+  for (int i = 0; i < 2; ++i) {
+    if (::syscall(SYS_statx, i == 0 ? a.get() : b.get(), "", AT_EMPTY_PATH,
+                  STATX_INO | STATX_MNT_ID, &stats[i]) != 0) {
+      return ErrnoError(errno, "statx(STATX_MNT_ID)", {.step = "mounts"});
+    }
+  }
+  return stats[0].stx_ino == stats[1].stx_ino &&
+         stats[0].stx_mnt_id == stats[1].stx_mnt_id;
+}
+
+// What is mounted there becomes the root of whatever enters the namespace
+// later, such as Exec().
+absl::Status CheckNotRoot(BorrowedFd place, BorrowedFd root,
+                          const std::string& path) {
+  ASSIGN_OR_RETURN(const bool same, IsSamePlace(place, root));
+  if (!same) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(Quoted(path), " of the container is its root"));
+}
+
 absl::StatusOr<UniqueFd> FindPlace(LiveRoot live, const std::string& path,
                                    bool directory) {
   rootfs::Tree tree(sys::DirectMounts(), std::move(live.root),
@@ -113,6 +167,7 @@ absl::StatusOr<UniqueFd> FindPlace(LiveRoot live, const std::string& path,
                                        : rootfs::Tree::Create::kFile,
                              kMountPointMode));
   RETURN_IF_ERROR(CheckPlace(place.borrow(), path));
+  RETURN_IF_ERROR(CheckNotRoot(place.borrow(), tree.root(), path));
   return place;
 }
 
@@ -133,7 +188,10 @@ absl::StatusOr<UniqueFd> FindMounted(const LiveRoot& live,
                    sys::OpenAt2(live.root.borrow(), path.substr(0, slash + 1),
                                 O_PATH | O_DIRECTORY, sys::kInRoot));
   RETURN_IF_ERROR(CheckPlace(parent.borrow(), path));
-  return sys::OpenAt2(parent.borrow(), name, O_PATH, sys::kNoSymlinks);
+  ASSIGN_OR_RETURN(UniqueFd place, sys::OpenAt2(parent.borrow(), name, O_PATH,
+                                                sys::kNoSymlinks));
+  RETURN_IF_ERROR(CheckPlace(place.borrow(), path));
+  return place;
 }
 
 void AddEnter(PlanBuilder& plan, const Process::State& container) {

@@ -305,5 +305,43 @@ TEST_P(HostileRootTest, RacingRenames) {
   // TearDown() looks at the outside.
 }
 
+// Somebody who may only rename a directory puts it where a mount point has just
+// been made: its owner and mode are none of the mount point's.
+TEST_P(HostileRootTest, SwappedDirectoryStaysPrivate) {
+  const std::string layer =
+      MakeLayer("hostile", {"proc/", "sys/", "dev/", "w/", "w/private/"});
+  const std::string secret = layer + "/w/private";
+  ASSERT_EQ(::mkdir((secret + "/inside").c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(secret.c_str(), 0700), 0);
+  RootFsOptions options;
+  options.layers = {Hold(layer)};
+  options.writes = RootWrites::kInPlace;
+  options.resolv_conf = "";
+  ASSERT_OK_AND_ASSIGN(auto root, BuiltRoot::Build(options, limits()));
+  const UniqueFd held(::open(secret.c_str(), O_PATH | O_CLOEXEC));
+  const std::string place = layer + "/w/new";
+  std::atomic<bool> stop{false};
+  std::thread attacker([&] {
+    while (!stop) {
+      if (::syscall(SYS_renameat2, AT_FDCWD, place.c_str(), AT_FDCWD,
+                    secret.c_str(), RENAME_EXCHANGE) != 0) {
+        continue;
+      }
+      ::usleep(100);
+      ::syscall(SYS_renameat2, AT_FDCWD, place.c_str(), AT_FDCWD,
+                secret.c_str(), RENAME_EXCHANGE);
+      ::rmdir(place.c_str());
+    }
+  });
+  for (int i = 0; i < 300; ++i) {
+    root->MakeDirectory("/w/new", 0777).IgnoreError();
+  }
+  stop = true;
+  attacker.join();
+  struct stat status;
+  ASSERT_EQ(::fstat(held.get(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0700u);
+}
+
 }  // namespace
 }  // namespace caisson::rootfs

@@ -1,5 +1,6 @@
 #include "lib/rootfs/tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -58,6 +59,24 @@ absl::StatusOr<struct stat> Stat(BorrowedFd fd, absl::string_view path) {
 
 absl::string_view KindName(mode_t mode) {
   return S_ISDIR(mode) ? "a directory" : "a file";
+}
+
+// Whether a directory is as mkdir(2) of this process makes it.
+bool IsFresh(BorrowedFd fd) {
+  struct stat status;
+  if (::fstat(fd.get(), &status) != 0 || status.st_uid != ::geteuid()) {
+    return false;
+  }
+  const int copy = ::openat(fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* const directory = copy >= 0 ? ::fdopendir(copy) : nullptr;
+  if (directory == nullptr) {
+    if (copy >= 0) ::close(copy);
+    return false;
+  }
+  int entries = 0;
+  while (::readdir(directory) != nullptr) ++entries;
+  ::closedir(directory);
+  return entries <= 2;  // "." and ".."
 }
 
 // Why `mount` could not be attached at `target`, if their kinds differ.
@@ -173,6 +192,9 @@ class Tree::Walk {
     UniqueFd made(::openat(dir, name.c_str(),
                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!made.valid()) return CreateError(errno, "open", path_);
+    // In a running container somebody may have put another one in its place,
+    // whose owner and mode are not to be changed.
+    if (!IsFresh(made.borrow())) return CreateError(EEXIST, "mkdir", path_);
     RETURN_IF_ERROR(SetOwnerAndMode(made.borrow(), tree_.owner_, mode, path_));
     return made;
   }

@@ -145,6 +145,11 @@ TEST_F(LiveMountsTest, ProcIsNeitherCoveredNorUncovered) {
   EXPECT_THAT(launcher_->RemoveMount(*container.process, "/proc/sys"),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("/proc or /sys")));
+  for (const char* place : {"/proc", "/sys"}) {
+    EXPECT_THAT(launcher_->RemoveMount(*container.process, place),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("/proc or /sys")));
+  }
   EXPECT_THAT(launcher_->RemoveMount(*container.process, "/"),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("\"/\" names no mount point")));
@@ -160,6 +165,45 @@ TEST_F(LiveMountsTest, MasksStay) {
     EXPECT_FALSE(launcher_->RemoveMount(*container.process, way).ok()) << way;
   }
   EXPECT_EQ(ExecOutput(*container.process, "wc -c < /proc/keys"), "0\n");
+}
+
+// What enters the mount namespace later has what lies over its root as root.
+TEST_F(LiveMountsTest, RootIsNotCovered) {
+  ASSERT_OK_AND_ASSIGN(
+      Running container,
+      StartUntilOutput(Shell("ln -s / /link; ln -s ../../.. /up; echo; "
+                             "while :; do sleep 1000; done")));
+  for (const char* way : {"/", "/link", "/up", "/tmp/.."}) {
+    EXPECT_THAT(
+        launcher_->AddMount(*container.process,
+                            BindMount{.destination = way, .source = source_}),
+        StatusIs(absl::StatusCode::kFailedPrecondition,
+                 HasSubstr("is its root")))
+        << way;
+    EXPECT_FALSE(
+        launcher_->AddMount(*container.process, TmpfsMount{.destination = way})
+            .ok())
+        << way;
+  }
+  EXPECT_EQ(ExecOutput(*container.process, "ls -d /link"), "/link\n");
+}
+
+// There it would be privileged enough to make the mount writable.
+TEST_F(LiveMountsTest, MountNamespaceOfItsOwnGetsNothing) {
+  SecurityOptions options;
+  options.unsafe_seccomp = SeccompUnconfined{};
+  ASSERT_OK_AND_ASSIGN(const SecurityPolicy policy,
+                       SecurityPolicy::Create(std::move(options)));
+  ProcessSpec spec = Shell(
+      "exec /bin/busybox unshare -r -m /bin/sh -c "
+      "'echo ready; while :; do sleep 1000; done'");
+  spec.security = &policy;
+  ASSERT_OK_AND_ASSIGN(Running container, StartUntilOutput(spec));
+  EXPECT_THAT(
+      launcher_->AddMount(*container.process,
+                          BindMount{.destination = "/x", .source = source_}),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               HasSubstr("has left that of the container")));
 }
 
 TEST_F(LiveMountsTest, ContainerThatHasEnded) {
