@@ -317,6 +317,24 @@ TEST_F(StartTest, NewNetNamespaceCanBeMade) {
   EXPECT_TRUE(net.ns.valid());
 }
 
+TEST_F(StartTest, HookProgramsRunInside) {
+  const auto hook = [&](const std::string& script) {
+    return RunProgramInside(single(), {.path = "/bin/sh",
+                                       .args = {"sh", "-c", script},
+                                       .env = {"PATH=/usr/bin:/bin"}});
+  };
+  ProcessSpec spec = Shell("readlink /proc/self/ns/mnt; cat /early /late");
+  spec.hooks.create_container = {
+      hook("{ readlink /proc/self/ns/mnt; id -u; } > ./early")};
+  spec.hooks.start_container = {hook("echo \"$(id -u) $PWD\" > /late")};
+  ASSERT_OK_AND_ASSIGN(const Outcome outcome,
+                       RunIn(single(), root().Options(), spec));
+  const std::string mounts =
+      outcome.output.substr(0, outcome.output.find('\n') + 1);
+  EXPECT_THAT(mounts, HasSubstr("mnt:["));
+  EXPECT_EQ(outcome.output, absl::StrCat(mounts, mounts, "0\n0 /\n"));
+}
+
 TEST_F(StartTest, CapabilitiesAreThoseOfTheUserNamespace) {
   EXPECT_EQ(Output(single(), root().Options(),
                    "grep -e Cap -e NoNew -e Seccomp: /proc/self/status | tr -d "
