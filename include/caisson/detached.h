@@ -18,10 +18,13 @@
 // writable layer) belongs to objects of the host, which destroy it, and their
 // Recover() functions take away what a dead host left. Both keep off what was
 // handed over: each such object has descriptors, its lifelines, that are its
-// owner's; the launcher holds a copy until the process has ended.
+// owner's (doc/detached.md lists them); the launcher holds copies until the
+// process has ended, and so does a Process that was found until TakeKept().
 //
 // The directory decides who may attach: whoever can connect to the socket in
 // it can do what the launcher can. It must be the caller's own, with mode 0700.
+// A process of one of the launcher's containers is turned away, even if it can
+// reach the directory.
 // The launcher stays in the control group and in the session of the host that
 // made it: a service manager that kills those kills it, and what it started.
 //

@@ -256,8 +256,10 @@ class [[nodiscard]] Process final {
   // used as before, but its destructor lets the process be. All or nothing:
   // ALREADY_EXISTS if the directory has a record of the name, NOT_FOUND if the
   // process has ended, FAILED_PRECONDITION if it was not started yet, if it is
-  // detached already, or if the launcher has no directory. Hooks that are left
-  // (poststop) are this object's: those who attach do not have them.
+  // detached already, or if the launcher has no directory. After
+  // DEADLINE_EXCEEDED (a launcher that is stopped) it can be called again with
+  // the same name, whether or not it was detached meanwhile. Hooks that are
+  // left (poststop) are this object's: those who attach do not have them.
   absl::Status Detach(const DetachOptions& options);
 
   // Of a process that Launcher::Find() returned: descriptors for what

@@ -143,7 +143,7 @@ absl::Status Cgroup::Destroy(absl::Duration timeout) {
 }
 
 absl::StatusOr<std::vector<UniqueFd>> Cgroup::Lifelines() const {
-  return cgroup::LockGroup(*group_);
+  return group_->Lifelines();
 }
 
 void Cgroup::Disown() { group_->Disown(); }

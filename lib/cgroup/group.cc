@@ -12,6 +12,7 @@
 #include "lib/cgroup/apply_limits.h"
 #include "lib/cgroup/freeze.h"
 #include "lib/cgroup/kill.h"
+#include "lib/cgroup/lifelines.h"
 #include "lib/cgroup/tree.h"
 #include "lib/sys/open.h"
 
@@ -178,6 +179,10 @@ absl::Status Group::Kill(const Deadline& deadline) const {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<UniqueFd>> Group::Lifelines() const {
+  return LockGroup(*filesystem_, *this);
+}
+
 absl::Status Group::RemoveMembers() {
   while (!members_.empty()) {
     const Member& member = members_.back();
@@ -186,6 +191,10 @@ absl::Status Group::RemoveMembers() {
       return ErrnoError(error,
                         absl::StrCat("rmdir(", Quoted(member.dir.path), ")"),
                         {.step = "cgroup.destroy", .path = member.dir.path});
+    }
+    // Beside the first: its lifeline, if it has one.
+    if (members_.size() == 1) {
+      filesystem_->RemoveDir(member.parent->borrow(), LifelineName(name_));
     }
     members_.pop_back();
   }

@@ -84,6 +84,8 @@ class Group final {
   absl::Status Freeze(const Deadline& deadline) const;
   absl::Status Thaw(const Deadline& deadline) const;
   absl::StatusOr<CgroupFreezeState> FreezeState() const;
+  // See lifelines.h.
+  absl::StatusOr<std::vector<UniqueFd>> Lifelines() const;
   absl::Status Kill(const Deadline& deadline) const;
   absl::Status Destroy(const Deadline& deadline);
 

@@ -23,6 +23,8 @@
 namespace caisson::cgroup {
 namespace {
 
+constexpr absl::string_view kLifelinePrefix = "caisson-lifeline.";
+
 bool IsGone(const absl::Status& status) {
   const auto detail = GetErrorDetail(status);
   return detail.has_value() && detail->error == ENOENT;
@@ -108,21 +110,43 @@ absl::StatusOr<bool> TryLock(const Dir& dir) {
                     {.step = "cgroup.recover", .path = dir.path});
 }
 
-absl::StatusOr<std::vector<UniqueFd>> LockGroup(const Group& group) {
-  std::vector<UniqueFd> lifelines;
-  for (const Member& member : group.members()) {
-    ASSIGN_OR_RETURN(const bool locked, TryLock(member.dir));
-    if (!locked) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("the control group ", Quoted(member.dir.path),
-                       " is being recovered by another process"));
-    }
-    ASSIGN_OR_RETURN(UniqueFd lifeline, sys::Duplicate(member.dir.fd.borrow()));
-    lifelines.push_back(std::move(lifeline));
-  }
-  if (lifelines.empty()) {
+std::string LifelineName(absl::string_view name) {
+  return absl::StrCat(kLifelinePrefix, name);
+}
+
+std::optional<std::string> GroupOfLifeline(absl::string_view name) {
+  if (!absl::ConsumePrefix(&name, kLifelinePrefix)) return std::nullopt;
+  return std::string(name);
+}
+
+absl::StatusOr<std::vector<UniqueFd>> LockGroup(const Filesystem& filesystem,
+                                                const Group& group) {
+  if (group.members().empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("cgroup ", Quoted(group.name()), " was destroyed"));
+  }
+  const Member& first = group.members().front();
+  const std::string name = LifelineName(group.name());
+  const std::string path =
+      absl::StrCat(absl::StripSuffix(first.dir.path, group.name()), name);
+  const int error = filesystem.MakeDir(first.parent->borrow(), name, 0755);
+  if (error != 0 && error != EEXIST) {
+    return ErrnoError(error, absl::StrCat("mkdir(", Quoted(path), ")"),
+                      {.step = "cgroup.lifeline", .path = path});
+  }
+  ASSIGN_OR_RETURN(Dir lock,
+                   filesystem.OpenDir(first.parent->borrow(), "", name));
+  ASSIGN_OR_RETURN(const bool locked, TryLock(lock));
+  if (!locked) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the control group ", Quoted(first.dir.path),
+                     " has lifelines already"));
+  }
+  std::vector<UniqueFd> lifelines;
+  lifelines.push_back(std::move(lock.fd));
+  for (const Member& member : group.members()) {
+    ASSIGN_OR_RETURN(UniqueFd copy, sys::Duplicate(member.dir.fd.borrow()));
+    lifelines.push_back(std::move(copy));
   }
   return lifelines;
 }
@@ -135,6 +159,9 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
   std::unique_ptr<Group> group;
   for (UniqueFd& lifeline : lifelines) {
     ASSIGN_OR_RETURN(const std::string path, PathOf(lifeline.borrow()));
+    const std::string name = path.substr(path.rfind('/') + 1);
+    // Its lock is held by whoever let the group outlive its owner.
+    if (GroupOfLifeline(name).has_value()) continue;
     ASSIGN_OR_RETURN(const CgroupVersion version,
                      VersionOf(lifeline.borrow(), path));
     ASSIGN_OR_RETURN(const CgroupHierarchy* const hierarchy,
@@ -154,7 +181,6 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
     ASSIGN_OR_RETURN(member.controllers,
                      ControllersIn(*filesystem, *hierarchy, member.dir));
     const std::string below = path.substr(hierarchy->mount_point.size());
-    const std::string name = path.substr(path.rfind('/') + 1);
     if (group == nullptr) {
       group = std::make_unique<Group>(
           filesystem, name, Join(hierarchy->mount_root, below.substr(1)),
@@ -196,12 +222,14 @@ absl::StatusOr<std::set<std::string>> LockedChildren(
     ASSIGN_OR_RETURN(const std::vector<std::string> names,
                      filesystem.Children(above.dir));
     for (const std::string& name : names) {
+      const std::optional<std::string> group = GroupOfLifeline(name);
+      if (!group) continue;
       auto dir =
           filesystem.OpenDir(above.dir.fd.borrow(), above.dir.path, name);
       if (IsGone(dir.status())) continue;
       RETURN_IF_ERROR(dir.status());
       ASSIGN_OR_RETURN(const bool free, TryLock(*dir));
-      if (!free) locked.insert(name);
+      if (!free) locked.insert({name, *group});
     }
   }
   return locked;

@@ -20,6 +20,7 @@
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/lifelines.h"
 #include "lib/cgroup/tree.h"
 
 namespace caisson::cgroup {
@@ -257,7 +258,10 @@ absl::Status ValidatePath(absl::string_view path) {
 }
 
 absl::Status ValidateName(absl::string_view name) {
-  const std::string reason = BadComponent(name);
+  std::string reason = BadComponent(name);
+  if (reason.empty() && GroupOfLifeline(name).has_value()) {
+    reason = "such names are the library's own";
+  }
   if (reason.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("cgroup name ", Quoted(name), ": ", reason));

@@ -3,26 +3,29 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "caisson/detached.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/record.h"
 #include "lib/base/status_macros.h"
 #include "lib/launcher/wait_status.h"
 #include "lib/sys/directory.h"
+#include "lib/sys/file_lock.h"
 #include "lib/sys/open.h"
+#include "lib/sys/owned_dir.h"
 #include "lib/sys/private_dir.h"
 
 namespace caisson {
@@ -61,27 +64,14 @@ int WithAddress(Call call, const UniqueFd& socket, BorrowedFd directory) {
   return result == 0 ? 0 : errno;
 }
 
-// Whether a launcher lives behind the socket: one that is about to end takes
-// its socket away first.
-bool Answers(const UniqueFd& socket) {
-  char byte;
-  return ::recv(socket.get(), &byte, 1, MSG_PEEK) == 1;
-}
-
-absl::Status SocketError(int error, absl::string_view call,
-                         const std::string& path) {
+absl::Status FileError(int error, absl::string_view call,
+                       const std::string& path) {
   return ErrnoError(error, absl::StrCat(call, "(", Quoted(path), ")"),
                     {.step = kUse.step, .path = path});
 }
 
-// nullopt if it is gone.
-absl::StatusOr<std::optional<ProcessRecord>> ReadRecord(
-    const DetachedDirectory& directory, const std::string& name) {
-  const auto text =
-      sys::ReadFileAt(directory.fd(), name, sys::kNoSymlinks, Record::kMaxSize);
-  if (absl::IsNotFound(text.status())) return std::nullopt;
-  RETURN_IF_ERROR(text.status());
-  return ParseRecord(*text);
+std::string FileOf(const std::string& name) {
+  return absl::StrCat(name, kRecordSuffix);
 }
 
 }  // namespace
@@ -112,16 +102,14 @@ absl::Status CheckDetachedName(absl::string_view name) {
   const bool characters = std::all_of(name.begin(), name.end(), [](char c) {
     return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
   });
-  // "launcher.sock" has a dot, too, but it is taken.
   if (!name.empty() && name.size() < kNameSize && characters &&
-      absl::ascii_isalnum(name.front()) && name != kSocketName) {
+      absl::ascii_isalnum(name.front())) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "name of a detached process: ", Quoted(name.substr(0, 100)),
       ", expected a letter or digit, then up to 62 letters, digits, \"_\", "
-      "\".\" and \"-\", and not ",
-      Quoted(kSocketName)));
+      "\".\" and \"-\""));
 }
 
 absl::StatusOr<DetachedDirectory> DetachedDirectory::Open(
@@ -133,86 +121,152 @@ absl::StatusOr<DetachedDirectory> DetachedDirectory::Open(
   return DetachedDirectory(*std::move(fd), clean);
 }
 
+absl::StatusOr<UniqueFd> DetachedDirectory::OpenLock() const {
+  UniqueFd lock(::openat(fd_.get(), kLockName,
+                         O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!lock.valid()) {
+    return FileError(errno, "open", absl::StrCat(path_, "/", kLockName));
+  }
+  return lock;
+}
+
+absl::StatusOr<bool> DetachedDirectory::HasLauncher() const {
+  ASSIGN_OR_RETURN(const UniqueFd lock, OpenLock());
+  return sys::IsLockedElsewhere(lock.borrow(), kLockName);
+}
+
+absl::StatusOr<DetachedDirectory::Place> DetachedDirectory::Take() const {
+  Place place;
+  ASSIGN_OR_RETURN(place.lock, OpenLock());
+  ASSIGN_OR_RETURN(const bool locked,
+                   sys::TryLockExclusive(place.lock.borrow(), kLockName));
+  if (!locked) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        kUse.option, ": a launcher uses ", Quoted(path_),
+        " already; attach to it (Launcher::Attach), or name another "
+        "directory"));
+  }
+  // Of one that was killed.
+  if (::unlinkat(fd_.get(), kSocketName, 0) != 0 && errno != ENOENT) {
+    return FileError(errno, "unlink", absl::StrCat(path_, "/", kSocketName));
+  }
+  RETURN_IF_ERROR(RecordLost());
+  ASSIGN_OR_RETURN(place.listening, Listen());
+  return place;
+}
+
+void DetachedDirectory::GiveBack() const {
+  ::unlinkat(fd_.get(), kSocketName, 0);
+}
+
 absl::StatusOr<UniqueFd> DetachedDirectory::Listen() const {
-  // A socket that is bound and does not listen yet looks like that of a dead
-  // launcher.
-  while (::flock(fd_.get(), LOCK_EX) != 0) {
-    if (errno != EINTR) return SocketError(errno, "flock", path_);
+  const std::string path = absl::StrCat(path_, "/", kSocketName);
+  ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
+  if (const int error = WithAddress(::bind, socket, fd()); error != 0) {
+    return FileError(error, "bind", path);
   }
-  const absl::Cleanup unlock = [this] { ::flock(fd_.get(), LOCK_UN); };
-  ASSIGN_OR_RETURN(UniqueFd socket, Bind());
-  absl::Status status = RecordLost();
-  if (status.ok() && ::listen(socket.get(), kBacklog) != 0) {
-    status = SocketError(errno, "listen", path_);
+  if (::listen(socket.get(), kBacklog) != 0) {
+    const int error = errno;
+    GiveBack();
+    return FileError(error, "listen", path);
   }
-  if (status.ok()) return socket;
-  RemoveSocket();
-  return status;
+  return socket;
+}
+
+absl::StatusOr<UniqueFd> DetachedDirectory::Connect() const {
+  ASSIGN_OR_RETURN(const bool lives, HasLauncher());
+  if (!lives) {
+    return absl::NotFoundError(
+        absl::StrCat("no launcher lives in ", Quoted(path_),
+                     ": its detached processes have all ended, or it was "
+                     "killed; ListDetached() tells"));
+  }
+  ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
+  // Does not wait for a launcher that does not answer.
+  const int flags = ::fcntl(socket.get(), F_GETFL);
+  ::fcntl(socket.get(), F_SETFL, flags | O_NONBLOCK);
+  const int error = WithAddress(::connect, socket, fd());
+  ::fcntl(socket.get(), F_SETFL, flags);
+  if (error == 0) return socket;
+  const absl::Status status =
+      FileError(error, "connect", absl::StrCat(path_, "/", kSocketName));
+  return absl::UnavailableError(status.message());
+}
+
+absl::StatusOr<std::vector<std::string>> DetachedDirectory::Names() const {
+  ASSIGN_OR_RETURN(const std::vector<std::string> files,
+                   sys::ListDirectory(fd()));
+  std::vector<std::string> names;
+  for (absl::string_view file : files) {
+    if (absl::ConsumeSuffix(&file, kRecordSuffix) &&
+        CheckDetachedName(file).ok()) {
+      names.emplace_back(file);
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::StatusOr<std::optional<ProcessRecord>> DetachedDirectory::Read(
+    const std::string& name) const {
+  const auto text =
+      sys::ReadFileAt(fd(), FileOf(name), sys::kNoSymlinks, Record::kMaxSize);
+  if (absl::IsNotFound(text.status())) return std::nullopt;
+  RETURN_IF_ERROR(text.status());
+  auto record = ParseRecord(*text);
+  if (!record) record = ProcessRecord{.exited = std::nullopt, .lost = true};
+  return record;
+}
+
+absl::Status DetachedDirectory::Rename(const std::string& from,
+                                       const std::string& to) const {
+  return sys::RenameNoReplace(fd(), from, fd(), to);
 }
 
 absl::Status DetachedDirectory::RecordLost() const {
   constexpr char kFresh[] = ".lost";
   Record lost(kRecordType);
   lost.Add("state", "lost");
-  ASSIGN_OR_RETURN(const std::vector<std::string> names,
-                   sys::ListDirectory(fd()));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, Names());
   for (const std::string& name : names) {
-    if (!CheckDetachedName(name).ok()) continue;
-    ASSIGN_OR_RETURN(const auto record, ReadRecord(*this, name));
-    if (record && (record->exited || record->lost)) continue;
-    UniqueFd file(
+    ASSIGN_OR_RETURN(const auto record, Read(name));
+    if (!record || !record->running()) continue;
+    const UniqueFd file(
         ::openat(fd_.get(), kFresh,
                  O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!file.valid()) return SocketError(errno, "open", kFresh);
+    if (!file.valid()) return FileError(errno, "open", kFresh);
     RETURN_IF_ERROR(sys::WriteAll(file.borrow(), lost.ToString(), kFresh));
-    if (::renameat(fd_.get(), kFresh, fd_.get(), name.c_str()) != 0) {
-      return SocketError(errno, "rename", name);
+    if (::renameat(fd_.get(), kFresh, fd_.get(), FileOf(name).c_str()) != 0) {
+      return FileError(errno, "rename", FileOf(name));
     }
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<UniqueFd> DetachedDirectory::Bind() const {
-  const std::string path = absl::StrCat(path_, "/", kSocketName);
-  for (;;) {
-    ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
-    const int bound = WithAddress(::bind, socket, fd());
-    if (bound == 0) return socket;
-    if (bound != EADDRINUSE) return SocketError(bound, "bind", path);
-    ASSIGN_OR_RETURN(const UniqueFd other, NewSocket());
-    const int connected = WithAddress(::connect, other, fd());
-    if (connected == 0 && Answers(other)) {
-      return absl::AlreadyExistsError(absl::StrCat(
-          kUse.option, ": a launcher uses ", Quoted(path_),
-          " already; attach to it (Launcher::Attach), or name another "
-          "directory"));
-    }
-    // Of a launcher that is dead.
-    if (connected == ECONNREFUSED &&
-        ::unlinkat(fd_.get(), kSocketName, 0) != 0 && errno != ENOENT) {
-      return SocketError(errno, "unlink", path);
-    }
-    if (connected != 0 && connected != ECONNREFUSED && connected != ENOENT) {
-      return SocketError(connected, "connect", path);
-    }
+absl::Status DetachedDirectory::Forget(const std::string& name) const {
+  const absl::Status runs = absl::FailedPreconditionError(
+      absl::StrCat("detached process ", Quoted(name), " runs"));
+  // Out of the way first: a record of that name that is looked at and then
+  // removed could be that of a later process.
+  ASSIGN_OR_RETURN(const std::string unique, sys::UniqueName());
+  const std::string aside = absl::StrCat(".", unique);
+  ASSIGN_OR_RETURN(const bool lives, HasLauncher());
+  ASSIGN_OR_RETURN(const auto seen, Read(name));
+  if (!seen) {
+    return absl::NotFoundError(absl::StrCat(
+        "there is no record of a detached process ", Quoted(name)));
   }
-}
-
-absl::StatusOr<UniqueFd> DetachedDirectory::Connect() const {
-  ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
-  const int error = WithAddress(::connect, socket, fd());
-  if (error == 0) return socket;
-  if (error == ECONNREFUSED || error == ENOENT) {
-    return absl::NotFoundError(
-        absl::StrCat("no launcher lives in ", Quoted(path_),
-                     ": its detached processes have all ended, or it was "
-                     "killed; ListDetached() tells"));
+  if (seen->running() && lives) return runs;
+  RETURN_IF_ERROR(Rename(FileOf(name), aside));
+  const auto text =
+      sys::ReadFileAt(fd(), aside, sys::kNoSymlinks, Record::kMaxSize);
+  const auto record = text.ok() ? ParseRecord(*text) : std::nullopt;
+  if (record && record->running() && !seen->running()) {
+    // Unless its end was recorded meanwhile.
+    if (Rename(aside, FileOf(name)).ok()) return runs;
   }
-  return SocketError(error, "connect", absl::StrCat(path_, "/", kSocketName));
-}
-
-void DetachedDirectory::RemoveSocket() const {
-  ::unlinkat(fd_.get(), kSocketName, 0);
+  if (::unlinkat(fd_.get(), aside.c_str(), 0) == 0) return absl::OkStatus();
+  return FileError(errno, "unlink", aside);
 }
 
 }  // namespace launcher
@@ -220,24 +274,21 @@ void DetachedDirectory::RemoveSocket() const {
 namespace {
 
 using ::caisson::launcher::DetachedDirectory;
+using ::caisson::launcher::ProcessRecord;
 
+// nullopt if it was forgotten.
 absl::StatusOr<std::optional<DetachedProcess>> Look(
     const DetachedDirectory& directory, const std::string& name) {
-  ASSIGN_OR_RETURN(auto record, launcher::ReadRecord(directory, name));
-  if (record && record->lost) {
-    return DetachedProcess{name, DetachedProcess::State::kLost, {}};
-  }
-  // A launcher that is about to write the record is one that listens.
-  if ((!record || !record->exited) &&
-      absl::IsNotFound(directory.Connect().status())) {
-    ASSIGN_OR_RETURN(auto again, launcher::ReadRecord(directory, name));
-    if (!again || !again->exited) {
-      return DetachedProcess{name, DetachedProcess::State::kLost, {}};
-    }
-    record = again;
+  ASSIGN_OR_RETURN(std::optional<ProcessRecord> record, directory.Read(name));
+  DetachedProcess process = {name, DetachedProcess::State::kRunning, {}};
+  if (record && record->running()) {
+    ASSIGN_OR_RETURN(const bool lives, directory.HasLauncher());
+    if (lives) return process;
+    // The last that a launcher does is to write records.
+    ASSIGN_OR_RETURN(record, directory.Read(name));
   }
   if (!record) return std::nullopt;
-  DetachedProcess process = {name, DetachedProcess::State::kRunning, {}};
+  process.state = DetachedProcess::State::kLost;
   if (record->exited) {
     process.state = DetachedProcess::State::kEnded;
     process.exit = launcher::ExitStatusOf(*record->exited);
@@ -252,13 +303,9 @@ absl::StatusOr<std::vector<DetachedProcess>> ListDetached(
   ASSIGN_OR_RETURN(
       const DetachedDirectory directory,
       DetachedDirectory::Open(path, DetachedDirectory::Missing::kIsError));
-  ASSIGN_OR_RETURN(std::vector<std::string> names,
-                   sys::ListDirectory(directory.fd()));
-  std::sort(names.begin(), names.end());
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, directory.Names());
   std::vector<DetachedProcess> processes;
   for (const std::string& name : names) {
-    // The socket, and a record that is being written.
-    if (!launcher::CheckDetachedName(name).ok()) continue;
     ASSIGN_OR_RETURN(auto process, Look(directory, name));
     if (process) processes.push_back(*std::move(process));
   }
@@ -270,17 +317,7 @@ absl::Status ForgetDetached(const std::string& path, absl::string_view name) {
   ASSIGN_OR_RETURN(
       const DetachedDirectory directory,
       DetachedDirectory::Open(path, DetachedDirectory::Missing::kIsError));
-  const std::string file(name);
-  ASSIGN_OR_RETURN(const auto process, Look(directory, file));
-  if (process && process->state == DetachedProcess::State::kRunning) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("detached process ", Quoted(name), " runs"));
-  }
-  if (::unlinkat(directory.fd().get(), file.c_str(), 0) == 0) {
-    return absl::OkStatus();
-  }
-  return ErrnoError(errno, absl::StrCat("unlink(", Quoted(name), ")"),
-                    {.step = launcher::kUse.step, .path = file});
+  return directory.Forget(std::string(name));
 }
 
 }  // namespace caisson

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,6 +21,8 @@ struct ProcessRecord {
   // As the launcher told it; nullopt if it has not.
   std::optional<Message> exited;
   bool lost = false;  // it never will
+
+  bool running() const { return !exited && !lost; }
 };
 
 // nullopt for a text that is no record or not whole.
@@ -35,25 +38,44 @@ class DetachedDirectory final {
   static absl::StatusOr<DetachedDirectory> Open(const std::string& path,
                                                 Missing missing);
 
-  // A socket that listens in the directory. ALREADY_EXISTS if a launcher is
-  // there. Takes away the socket of one that is dead, and records that its
-  // processes are lost.
-  absl::StatusOr<UniqueFd> Listen() const;
-  // NOT_FOUND if no launcher listens.
-  absl::StatusOr<UniqueFd> Connect() const;
+  // What a launcher gets.
+  struct Place {
+    UniqueFd listening;
+    UniqueFd lock;  // held as long as a duplicate is open
+  };
+  // Takes the directory for a launcher that is to come. ALREADY_EXISTS if one
+  // lives there. Takes away the socket of one that is dead, and records that
+  // its processes are lost.
+  absl::StatusOr<Place> Take() const;
+  // Gives it back if that launcher did not come to be. The lock goes with the
+  // Place.
+  void GiveBack() const;
 
-  // For a launcher that did not come to be.
-  void RemoveSocket() const;
+  // NOT_FOUND if no launcher lives there, UNAVAILABLE if it is about to end or
+  // does not answer.
+  absl::StatusOr<UniqueFd> Connect() const;
+  absl::StatusOr<bool> HasLauncher() const;
+
+  // The names of the records, sorted.
+  absl::StatusOr<std::vector<std::string>> Names() const;
+  // nullopt if there is none; one that cannot be read is of a process that
+  // is lost.
+  absl::StatusOr<std::optional<ProcessRecord>> Read(
+      const std::string& name) const;
+  // Moves the record to where nobody finds it, if its process does not run.
+  absl::Status Forget(const std::string& name) const;
 
   BorrowedFd fd() const { return fd_.borrow(); }
   const std::string& path() const { return path_; }
 
  private:
-  absl::StatusOr<UniqueFd> Bind() const;
-  absl::Status RecordLost() const;
-
   DetachedDirectory(UniqueFd fd, std::string path)
       : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  absl::StatusOr<UniqueFd> OpenLock() const;
+  absl::StatusOr<UniqueFd> Listen() const;
+  absl::Status RecordLost() const;
+  absl::Status Rename(const std::string& from, const std::string& to) const;
 
   UniqueFd fd_;
   std::string path_;

@@ -16,6 +16,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "caisson/error.h"
 #include "caisson/namespace.h"
 #include "caisson/root_fs.h"
@@ -137,21 +139,19 @@ Launcher::~Launcher() {
 }
 
 absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
-  UniqueFd listening;
-  std::optional<DetachedDirectory> directory;
-  if (!options.directory.empty()) {
-    ASSIGN_OR_RETURN(
-        directory, DetachedDirectory::Open(options.directory,
+  if (options.directory.empty()) return State::Create(options);
+  ASSIGN_OR_RETURN(const DetachedDirectory directory,
+                   DetachedDirectory::Open(options.directory,
                                            DetachedDirectory::Missing::kMake));
-    ASSIGN_OR_RETURN(listening, directory->Listen());
-  }
+  ASSIGN_OR_RETURN(const DetachedDirectory::Place place, directory.Take());
   auto launcher = State::Create(options);
-  if (directory && launcher.ok()) {
-    const absl::Status status =
-        launcher->state_->session->Listen(listening.borrow(), directory->fd());
-    if (!status.ok()) launcher = status;
+  if (launcher.ok()) {
+    const absl::Status status = launcher->state_->session->Listen(
+        place.listening.borrow(), directory.fd(), place.lock.borrow());
+    if (status.ok()) return launcher;
+    launcher = status;
   }
-  if (directory && !launcher.ok()) directory->RemoveSocket();
+  directory.GiveBack();
   return launcher;
 }
 
@@ -172,13 +172,36 @@ absl::StatusOr<Launcher> Launcher::State::Create(
   return Launcher(std::move(state));
 }
 
+namespace {
+
+// One that is about to end takes nobody any more, and is gone the next time.
+absl::StatusOr<launcher::Session> ConnectTo(
+    const DetachedDirectory& directory) {
+  constexpr int kTries = 100;
+  absl::Status status;
+  for (int i = 0; i < kTries; ++i) {
+    auto control = directory.Connect();
+    if (absl::IsNotFound(control.status())) return control.status();
+    status = control.status();
+    if (control.ok()) {
+      auto session = launcher::Session::Attach(*std::move(control));
+      if (!absl::IsUnavailable(session.status())) return session;
+      status = session.status();
+    }
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return Annotate(status,
+                  absl::StrCat("the launcher in ", Quoted(directory.path()),
+                               " takes no connection"));
+}
+
+}  // namespace
+
 absl::StatusOr<Launcher> Launcher::Attach(const std::string& directory) {
   ASSIGN_OR_RETURN(
       const DetachedDirectory opened,
       DetachedDirectory::Open(directory, DetachedDirectory::Missing::kIsError));
-  ASSIGN_OR_RETURN(UniqueFd control, opened.Connect());
-  ASSIGN_OR_RETURN(launcher::Session session,
-                   launcher::Session::Attach(std::move(control)));
+  ASSIGN_OR_RETURN(launcher::Session session, ConnectTo(opened));
   auto state = std::make_unique<State>(std::move(session));
   if (state->session->own_user_namespace()) {
     ASSIGN_OR_RETURN(state->identity,
@@ -220,7 +243,8 @@ absl::StatusOr<Process> Launcher::State::Adopt(launcher::Session::Found found) {
   state->oom_kills_before = note.oom_kills_before;
   {
     MutexLock lock(&state->mutex);
-    state->detached = true;
+    state->runs = true;
+    state->custody = Process::State::Custody::kDetached;
     for (size_t i = 0; i < note.descriptors.size(); ++i) {
       state->Keep(note.descriptors[i], std::move(found.kept[first + i]));
     }

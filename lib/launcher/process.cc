@@ -32,6 +32,7 @@
 #include "lib/launcher/session.h"
 #include "lib/launcher/wait_status.h"
 #include "lib/plan/send_fds.h"
+#include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 
 namespace caisson {
@@ -98,7 +99,7 @@ Process::~Process() {
   if (state_->creator != ::getpid()) return;
   {
     MutexLock lock(&state_->mutex);
-    if (state_->detached) return;
+    if (state_->custody == State::Custody::kDetached) return;
   }
   // One that has ended is NOT_FOUND, which is what is wanted.
   sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
@@ -247,53 +248,74 @@ absl::Status Process::Destroy() {
   return status.ok() ? hooks : status;
 }
 
-absl::Status Process::Detach(const DetachOptions& options) {
-  RETURN_IF_ERROR(launcher::CheckDetachedName(options.name));
-  MutexLock lock(&state_->mutex);
-  if (state_->pending || state_->destroyed || state_->detached) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("Process::Detach(): the process ",
-                     state_->pending     ? "was not started yet"
-                     : state_->destroyed ? "was destroyed"
-                                         : "is detached already"));
-  }
-  launcher::ProcessNote note = {
-      .first_namespaces = state_->namespaces.first,
-      .second_namespaces = state_->namespaces.second,
-      .own_pid_namespace = state_->own_pid_namespace,
-      .has_init = state_->has_init,
-      .default_policy = state_->default_policy,
-      .oom_kills_before = state_->oom_kills_before,
-      .group = state_->group,
-  };
-  std::vector<BorrowedFd> kept;
-  auto add = [&](const char* what, BorrowedFd fd) {
-    if (!fd.valid()) return;
+absl::Status Process::State::CheckDetachable() const {
+  absl::string_view reason;
+  if (!runs) reason = "was not started yet";
+  if (destroyed) reason = "was destroyed";
+  if (custody == Custody::kDetached) reason = "is detached already";
+  if (custody == Custody::kDetaching) reason = "is being detached already";
+  if (reason.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("Process::Detach(): the process ", reason));
+}
+
+absl::StatusOr<std::vector<UniqueFd>> Process::State::PrepareNote(
+    const DetachOptions& options, launcher::ProcessNote& note) {
+  note.first_namespaces = namespaces.first;
+  note.second_namespaces = namespaces.second;
+  note.own_pid_namespace = own_pid_namespace;
+  note.has_init = has_init;
+  note.default_policy = default_policy;
+  note.oom_kills_before = oom_kills_before;
+  note.group = group;
+  std::vector<UniqueFd> kept;
+  auto add = [&](const char* what, BorrowedFd fd) -> absl::Status {
+    if (!fd.valid()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(UniqueFd copy, sys::Duplicate(fd));
+    kept.push_back(std::move(copy));
     note.descriptors.emplace_back(what);
-    kept.push_back(fd);
+    return absl::OkStatus();
   };
-  add(kTerminal, state_->terminal.borrow());
-  add(kIn, state_->in.borrow());
-  add(kOut, state_->out.borrow());
-  add(kErr, state_->err.borrow());
+  RETURN_IF_ERROR(add(kTerminal, terminal.borrow()));
+  RETURN_IF_ERROR(add(kIn, in.borrow()));
+  RETURN_IF_ERROR(add(kOut, out.borrow()));
+  RETURN_IF_ERROR(add(kErr, err.borrow()));
   for (size_t i = 0; i < options.keep.size(); ++i) {
     if (!options.keep[i].valid()) {
       return absl::InvalidArgumentError(
           absl::StrCat("DetachOptions.keep[", i, "] is not open"));
     }
-    add(kKeep, options.keep[i]);
+    RETURN_IF_ERROR(add(kKeep, options.keep[i]));
   }
+  // Beside the note and the plan.
   if (kept.size() + 2 > launcher::kMaxKept) {
     return absl::InvalidArgumentError(
         absl::StrCat("DetachOptions.keep: ", options.keep.size(),
                      " descriptors are too many; 56 can be kept"));
   }
+  return kept;
+}
+
+absl::Status Process::Detach(const DetachOptions& options) {
+  RETURN_IF_ERROR(launcher::CheckDetachedName(options.name));
+  launcher::ProcessNote note;
+  std::vector<UniqueFd> kept;
+  {
+    MutexLock lock(&state_->mutex);
+    RETURN_IF_ERROR(state_->CheckDetachable());
+    ASSIGN_OR_RETURN(kept, state_->PrepareNote(options, note));
+    state_->custody = State::Custody::kDetaching;
+  }
+  std::vector<BorrowedFd> borrowed;
+  for (const UniqueFd& fd : kept) borrowed.push_back(fd.borrow());
   const BorrowedFd plan =
       state_->has_init ? state_->started.plan.borrow() : BorrowedFd();
-  RETURN_IF_ERROR(state_->session->Detach(
-      state_->started, options.name, launcher::WriteNote(note), plan, kept));
-  state_->detached = true;
-  return absl::OkStatus();
+  const absl::Status status = state_->session->Detach(
+      state_->started, options.name, launcher::WriteNote(note), plan, borrowed);
+  MutexLock lock(&state_->mutex);
+  state_->custody =
+      status.ok() ? State::Custody::kDetached : State::Custody::kHosts;
+  return status;
 }
 
 void Process::State::Keep(absl::string_view what, UniqueFd fd) {
@@ -377,6 +399,7 @@ HookState Process::State::HookStateOf(absl::string_view status,
 
 void Process::State::Publish(std::vector<StepLatency> steps) {
   MutexLock lock(&mutex);
+  runs = true;
   latencies = std::move(steps);
   // Only an init leaves something there later.
   if (!has_init) started.plan.reset();

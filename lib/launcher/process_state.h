@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "caisson/cgroup.h"
+#include "caisson/detached.h"
 #include "caisson/hooks.h"
 #include "caisson/process.h"
 #include "caisson/security.h"
@@ -24,6 +25,7 @@
 #include "lib/launcher/compose.h"
 #include "lib/launcher/hooked_process.h"
 #include "lib/launcher/namespace_steps.h"
+#include "lib/launcher/process_note.h"
 #include "lib/launcher/session.h"
 
 namespace caisson {
@@ -42,6 +44,11 @@ struct Process::State {
   HookState HookStateOf(
       absl::string_view status,
       launcher::HookPoint point = launcher::HookPoint::kOther) const;
+  absl::Status CheckDetachable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // What is kept for those who attach, and what they have to know.
+  absl::StatusOr<std::vector<UniqueFd>> PrepareNote(
+      const DetachOptions& options, launcher::ProcessNote& note)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // Takes a descriptor that was kept as `what`.
   void Keep(absl::string_view what, UniqueFd fd)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
@@ -71,8 +78,10 @@ struct Process::State {
   Mutex mutex;
   std::optional<Pending> pending ABSL_GUARDED_BY(mutex);
   bool destroyed ABSL_GUARDED_BY(mutex) = false;
-  // It outlives this object.
-  bool detached ABSL_GUARDED_BY(mutex) = false;
+  bool runs ABSL_GUARDED_BY(mutex) = false;  // its program
+  // A detached one outlives this object.
+  enum class Custody { kHosts, kDetaching, kDetached };
+  Custody custody ABSL_GUARDED_BY(mutex) = Custody::kHosts;
   std::vector<UniqueFd> kept ABSL_GUARDED_BY(mutex);
   std::vector<StepLatency> latencies ABSL_GUARDED_BY(mutex);
   UniqueFd in ABSL_GUARDED_BY(mutex);

@@ -28,8 +28,9 @@ enum RequestKind : uint32_t {
   kAbandon = 1,
   // Answers kNeedsIdMaps: /proc/PID/uid_map and gid_map are written.
   kIdMapsWritten = 2,
-  // Carries a listening socket, where further hosts come, and the directory in
-  // which it is bound, for the records of detached processes. Once.
+  // Carries a channel for the answer, a listening socket, where further hosts
+  // come, the directory in which it is bound, for the records of detached
+  // processes, and a file whose lock says that the launcher lives. Once.
   kListen = 3,
   // The process outlives its host from now on, under a name. Carries a channel
   // for the answer and what is kept open as long as the process lives: first a
@@ -46,6 +47,9 @@ inline constexpr int kMaxKept = 64;
 inline constexpr int kFirstKeptFd = 1;
 // In the directory of kListen.
 inline constexpr char kSocketName[] = "launcher.sock";
+inline constexpr char kLockName[] = "launcher.lock";
+// Records: the process's name and this.
+inline constexpr char kRecordSuffix[] = ".process";
 
 // Host to launcher.
 struct Request {
@@ -79,6 +83,7 @@ enum MessageKind : uint32_t {
   // On the control socket of a host that shut it down: what it started has
   // ended, and the launcher goes on for others. (Without, the launcher ends.)
   kGoodbye = 9,
+  kListening = 10,  // on the channel of kListen
 };
 
 // Why a start was rejected, beside the plan::Reject reasons.
@@ -91,6 +96,8 @@ enum RejectStage : uint32_t {
   kStageIdMap = 6,    // /proc/PID/{setgroups,uid_map,gid_map}
   kStageDetach = 7,   // of kDetach
   kStageFind = 8,     // of kFind
+  kStageListen = 9,   // of kListen
+  kStageHosts = 10,   // on a control socket: kMaxHosts are connected
 };
 
 // Processes that one launcher looks after at a time.

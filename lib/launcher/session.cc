@@ -34,8 +34,8 @@ namespace caisson::launcher {
 namespace {
 
 constexpr char kDead[] =
-    "the launcher process has ended, and with it what it started; create a new "
-    "Launcher";
+    "the launcher process has ended, and with it what it started, or "
+    "Launcher::Shutdown() was called; create a new Launcher";
 
 absl::Status Dead(absl::string_view what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", kDead));
@@ -232,13 +232,24 @@ absl::Status RejectError(const Message& message) {
                        ? "the launcher has as many detached processes as it "
                          "can look after"
                        : ""});
+    case kStageListen:
+      return ErrnoError(message.error, "LauncherOptions.directory",
+                        {.step = "launcher"});
+    case kStageHosts:
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "Launcher::Attach(): ", kMaxHosts,
+          " hosts are connected to this launcher, and it takes no more"));
     case kStageFind:
-      return ErrnoError(message.error, "Launcher::Find()",
-                        {.step = "launcher",
-                         .hint = message.error == ENOENT
-                                     ? "no detached process of that name runs; "
-                                       "ListDetached() tells how it ended"
-                                     : ""});
+      return ErrnoError(
+          message.error, "Launcher::Find()",
+          {.step = "launcher",
+           .hint = message.error == ENOENT
+                       ? "no detached process of that name runs; "
+                         "ListDetached() tells how it ended"
+                   : message.error == EAGAIN
+                       ? "too many objects for detached processes "
+                         "of this launcher are in use"
+                       : ""});
     case kStageIdMap: {
       constexpr const char* kFiles[] = {"setgroups", "uid_map", "gid_map"};
       return ErrnoError(
@@ -351,7 +362,11 @@ absl::StatusOr<Message> ReceiveMessage(BorrowedFd socket,
   }
   if (fds != nullptr) *fds = std::move(received);
   if (size != sizeof(message) || message.version != kProtocolVersion) {
-    return absl::InternalError("the launcher speaks another protocol version");
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the launcher speaks version ", message.version,
+        " of the protocol, this library version ", kProtocolVersion,
+        ": it was started by another version of the library; use that to stop "
+        "its processes, or kill it"));
   }
   return message;
 }
@@ -457,6 +472,7 @@ absl::StatusOr<Session> Session::Attach(UniqueFd control) {
   std::vector<UniqueFd> pidfd;
   ASSIGN_OR_RETURN(const Message hello,
                    ReceiveMessage(control.borrow(), &pidfd, MSG_DONTWAIT));
+  if (hello.kind == kRejected) return RejectError(hello);
   if (hello.kind != kHello || pidfd.size() != 1) {
     return absl::ResourceExhaustedError(
         "recvmsg(launcher): the pidfd got lost; the process has reached "
@@ -493,9 +509,12 @@ void Session::Abandon(const Started& started) const {
   }
 }
 
-absl::Status Session::Listen(BorrowedFd listening, BorrowedFd directory) const {
-  return SendRequest(control_.borrow(), {.kind = kListen},
-                     {listening.get(), directory.get()});
+absl::Status Session::Listen(BorrowedFd listening, BorrowedFd directory,
+                             BorrowedFd lock) const {
+  Message answer;
+  return Ask({.kind = kListen}, {listening, directory, lock}, kListening,
+             &answer, nullptr)
+      .status();
 }
 
 absl::StatusOr<UniqueFd> Session::Ask(const Request& request,
@@ -507,8 +526,15 @@ absl::StatusOr<UniqueFd> Session::Ask(const Request& request,
   for (const BorrowedFd fd : fds) numbers.push_back(fd.get());
   RETURN_IF_ERROR(SendRequest(control_.borrow(), request, numbers));
   channel.second.reset();
-  ASSIGN_OR_RETURN(*answer, ReceiveAnswer(channel.first.borrow(), received,
-                                          Deadline(kStartTimeout)));
+  auto received_answer =
+      ReceiveAnswer(channel.first.borrow(), received, Deadline(kStartTimeout));
+  if (absl::IsDeadlineExceeded(received_answer.status())) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the launcher did not answer within ",
+                     absl::FormatDuration(kStartTimeout),
+                     "; is it stopped, or in a frozen control group?"));
+  }
+  ASSIGN_OR_RETURN(*answer, std::move(received_answer));
   if (answer->kind == kRejected) return RejectError(*answer);
   if (answer->kind != kind) {
     return absl::InternalError("the launcher sent an unexpected message");

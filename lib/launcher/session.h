@@ -79,7 +79,9 @@ class Session final {
   void Abandon(const Started& started) const;
 
   // Lets further hosts come over `listening`, which is bound in `directory`.
-  absl::Status Listen(BorrowedFd listening, BorrowedFd directory) const;
+  // The launcher keeps `lock` until its end.
+  absl::Status Listen(BorrowedFd listening, BorrowedFd directory,
+                      BorrowedFd lock) const;
   // The process outlives this host. The launcher keeps `note` for those who
   // attach, `plan` if that is valid (of one with an init), and `kept`.
   // ALREADY_EXISTS if there is a record of that name, NOT_FOUND if the process

@@ -8,6 +8,8 @@
  *   attacker overwrite       writes to the programs of all that it sees
  *   attacker bomb            forks
  *   attacker mounts N        bind-mounts a directory of /tmp N times
+ *   attacker lock DIR        locks a directory
+ *   attacker connect PATH    connects to a launcher and waits for its hello
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -18,10 +20,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -180,6 +185,29 @@ static int mounts(int count) {
   for (;;) pause();
 }
 
+static int lock(const char* path) {
+  const int fd = open(path, O_RDONLY | O_DIRECTORY);
+  if (fd < 0 || flock(fd, LOCK_EX) != 0) {
+    printf("%s: %s\n", path, strerror(errno));
+    return 1;
+  }
+  ready();
+  for (;;) pause();
+}
+
+static int connect_to(const char* path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  char hello[256];
+  snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+  if (connect(fd, (struct sockaddr*)&address, sizeof(address)) != 0) {
+    printf("connect: %s\n", strerror(errno));
+    return 1;
+  }
+  printf("received %zd bytes\n", recv(fd, hello, sizeof(hello), 0));
+  return 0;
+}
+
 int main(int argc, char** argv) {
   setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
   if (argc < 2) return 2;
@@ -192,6 +220,8 @@ int main(int argc, char** argv) {
   if (strcmp(attack, "hold") == 0) return for_all_processes(hold);
   if (strcmp(attack, "overwrite") == 0) return for_all_processes(overwrite);
   if (strcmp(attack, "bomb") == 0) bomb();
+  if (strcmp(attack, "lock") == 0 && argc == 3) return lock(argv[2]);
+  if (strcmp(attack, "connect") == 0 && argc == 3) return connect_to(argv[2]);
   if (strcmp(attack, "mounts") == 0 && argc == 3) return mounts(atoi(argv[2]));
   return 2;
 }

@@ -10,6 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <random>
@@ -328,8 +331,7 @@ TEST_F(DetachTest, PolicyOfAnotherHostHasToBeNamed) {
 TEST_F(DetachTest, RefusesWhatCannotBeDetached) {
   ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
   ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, Shell(kForever)));
-  for (const char* name :
-       {"", ".hidden", "a/b", "..", "launcher.sock", "a\nb"}) {
+  for (const char* name : {"", ".hidden", "a/b", "..", "a\nb"}) {
     EXPECT_THAT(process.Detach({.name = name}),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("name of a detached process")));
@@ -409,6 +411,104 @@ TEST_F(DetachTest, LauncherThatIsKilledLeavesALostProcess) {
   // Its socket is in nobody's way.
   ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
   ASSERT_OK(ForgetDetached(directory_, "lost"));
+}
+
+TEST_F(DetachTest, LookingForItAgainAndAgainCostsNothing) {
+  ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+  ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, Shell(kForever)));
+  ASSERT_OK(process.Detach({.name = "wanted"}));
+  const auto descriptors = [&] {
+    const std::string path =
+        absl::StrCat("/proc/", sys::PidOf(launcher.pidfd()), "/fd");
+    return std::distance(std::filesystem::directory_iterator(path), {});
+  };
+  ASSERT_OK(launcher.Find("wanted").status());
+  const auto before = descriptors();
+  for (int i = 0; i < 5000; ++i) {
+    ASSERT_OK(launcher.Find("wanted").status()) << i;
+  }
+  // (The last requests may still be on their way.)
+  EXPECT_LE(descriptors(), before + 10);
+  // Nor does one that is found end with the connection.
+  std::optional<Process> found;
+  {
+    ASSERT_OK_AND_ASSIGN(Launcher other, Launcher::Attach(directory_));
+    ASSERT_OK_AND_ASSIGN(found, other.Find("wanted"));
+    ASSERT_OK(other.Shutdown());
+    EXPECT_THAT(other.Find("wanted"), StatusIs(absl::StatusCode::kUnavailable,
+                                               HasSubstr("Shutdown()")));
+  }
+  pollfd poll = {found->exit_fd().get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&poll, 1, 0), 0);
+  ASSERT_OK(process.Signal(SIGTERM));
+  ASSERT_OK_AND_ASSIGN(const ExitStatus status, found->Wait());
+  EXPECT_EQ(status.code, 7);
+}
+
+TEST_F(DetachTest, NoMoreHostsThanTheLauncherTakes) {
+  ASSERT_OK_AND_ASSIGN(Launcher first, NewLauncher());
+  std::vector<Launcher> launchers;
+  absl::Status status;
+  while (launchers.size() < 100) {
+    auto launcher = Launcher::Attach(directory_);
+    status = launcher.status();
+    if (!launcher.ok()) break;
+    launchers.push_back(*std::move(launcher));
+  }
+  EXPECT_THAT(launchers, SizeIs(63));
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                               HasSubstr("64 hosts")));
+  EXPECT_THAT(NewLauncher(), StatusIs(absl::StatusCode::kAlreadyExists,
+                                      HasSubstr("Launcher::Attach")));
+  ASSERT_OK(launchers.back().Shutdown());
+  launchers.pop_back();
+  EXPECT_OK(Launcher::Attach(directory_));
+}
+
+TEST_F(DetachTest, LeavesOtherFilesOfTheDirectoryAlone) {
+  {
+    ASSERT_OK_AND_ASSIGN(Launcher first, NewLauncher());
+    ASSERT_OK(first.Shutdown());
+  }
+  const std::string config = directory_ + "/config.json";
+  {
+    std::ofstream file(config);
+    file << "{}";
+  }
+  ASSERT_EQ(::mkdir((directory_ + "/logs").c_str(), 0700), 0);
+  // One that was cut off, and one that a launcher would have written.
+  std::ofstream(directory_ + "/torn.process") << "caisson-process 1\nstate";
+  std::ofstream(directory_ + "/old.process")
+      << "caisson-process 1\nstate running\nend\n";
+  ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+  ASSERT_OK_AND_ASSIGN(const std::vector<DetachedProcess> all,
+                       ListDetached(directory_));
+  ASSERT_THAT(all, SizeIs(2));
+  EXPECT_EQ(all[0].name, "old");
+  EXPECT_EQ(all[0].state, DetachedProcess::State::kLost);
+  EXPECT_EQ(all[1].name, "torn");
+  EXPECT_EQ(all[1].state, DetachedProcess::State::kLost);
+  ASSERT_OK(ForgetDetached(directory_, "torn"));
+  ASSERT_OK(ForgetDetached(directory_, "old"));
+  std::ifstream file(config);
+  std::string text;
+  file >> text;
+  EXPECT_EQ(text, "{}");
+}
+
+TEST_F(DetachTest, LauncherThatIsStoppedHoldsUpNobodyElse) {
+  ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+  ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, Shell(kForever)));
+  ASSERT_OK(process.Detach({.name = "slow"}));
+  ASSERT_OK(sys::SendSignal(launcher.pidfd(), SIGSTOP));
+  EXPECT_EQ(Only().state, DetachedProcess::State::kRunning);
+  EXPECT_THAT(NewLauncher(), StatusIs(absl::StatusCode::kAlreadyExists,
+                                      HasSubstr("Launcher::Attach")));
+  EXPECT_THAT(
+      ForgetDetached(directory_, "slow"),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("runs")));
+  ASSERT_OK(sys::SendSignal(launcher.pidfd(), SIGCONT));
+  ASSERT_OK(process.Destroy());
 }
 
 TEST_F(DetachTest, NeitherSocketNorDirectoryIsSeenInside) {

@@ -6,11 +6,13 @@
 #include <asm/signal.h>
 #include <linux/fcntl.h>
 #include <linux/resource.h>
+#include <linux/time_types.h>
 #include <linux/wait.h>
 
 #include "lib/launcher/protocol.h"
 #include "lib/launcher/stub/child.h"
 #include "lib/launcher/stub/detached.h"
+#include "lib/launcher/stub/hosts.h"
 #include "lib/launcher/stub/message.h"
 #include "lib/launcher/stub/start.h"
 #include "lib/launcher/stub/syscall.h"
@@ -34,7 +36,6 @@ struct Child {
 // A further channel on which the end of a child is told.
 struct Watcher {
   int channel;
-  uint32_t host;
   uint64_t serial;
 };
 
@@ -60,6 +61,20 @@ uint32_t FindBySerial(uint64_t serial) {
 void AbandonIndex(uint32_t i) {
   g_children[i].abandoned = true;
   Call(__NR_kill, g_children[i].pid, SIGKILL);
+}
+
+// Closes channels whose other end is closed.
+void ForgetWatchers() {
+  for (uint32_t i = 0; i < g_watcher_count;) {
+    Poll poll = {g_watchers[i].channel, 0, 0};
+    const __kernel_timespec now = {};
+    if (Call(__NR_ppoll, &poll, 1, &now, 0L, 0) != 1) {
+      ++i;
+      continue;
+    }
+    Close(g_watchers[i].channel);
+    g_watchers[i] = g_watchers[--g_watcher_count];
+  }
 }
 
 void TellWatchers(uint64_t serial, const Message& message) {
@@ -152,9 +167,9 @@ uint64_t AddChild(int pid, int channel, uint32_t host, bool forks) {
   return g_starts;
 }
 
-void Abandon(uint64_t serial) {
+void Abandon(uint64_t serial, uint32_t host) {
   const uint32_t i = FindBySerial(serial);
-  if (i < g_child_count) AbandonIndex(i);
+  if (i < g_child_count && g_children[i].host == host) AbandonIndex(i);
 }
 
 void AbandonAllOf(uint32_t host) {
@@ -172,6 +187,8 @@ bool AnyChildOf(uint32_t host) {
 
 long DetachChild(uint64_t serial, uint32_t host, const char* name,
                  bool has_init, const int* fds, int count) {
+  const Detached* detached = FindDetached(name);
+  if (detached != nullptr && detached->serial == serial) return 0;
   const uint32_t i = FindBySerial(serial);
   if (i == g_child_count || g_children[i].host != host ||
       g_children[i].abandoned || g_children[i].forks) {
@@ -182,9 +199,10 @@ long DetachChild(uint64_t serial, uint32_t host, const char* name,
   return error;
 }
 
-long FindChild(const char* name, int channel, uint32_t host) {
+long FindChild(const char* name, int channel) {
   const Detached* detached = FindDetached(name);
   if (detached == nullptr) return ENOENT;
+  ForgetWatchers();
   if (g_watcher_count == kMaxWatchers) return EAGAIN;
   const uint32_t i = FindBySerial(detached->serial);
   const long kept = Keep(channel);
@@ -200,22 +218,14 @@ long FindChild(const char* name, int channel, uint32_t host) {
   found.kind = kFound;
   found.pid = g_children[i].pid;
   found.serial = detached->serial;
-  Send(channel, found, fds, 1 + detached->kept_count);
+  const bool sent = Send(channel, found, fds, 1 + detached->kept_count);
   Close(fds[0]);
-  g_watchers[g_watcher_count++] = {static_cast<int>(kept), host,
-                                   detached->serial};
-  return 0;
-}
-
-void ForgetChannelsOf(uint32_t host) {
-  for (uint32_t i = 0; i < g_watcher_count;) {
-    if (g_watchers[i].host != host) {
-      ++i;
-      continue;
-    }
-    Close(g_watchers[i].channel);
-    g_watchers[i] = g_watchers[--g_watcher_count];
+  if (!sent) {
+    Close(static_cast<int>(kept));
+    return ETOOMANYREFS;
   }
+  g_watchers[g_watcher_count++] = {static_cast<int>(kept), detached->serial};
+  return 0;
 }
 
 bool Reap(int options) {

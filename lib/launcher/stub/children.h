@@ -16,18 +16,16 @@ bool ChildrenAreFull();
 // successor is to come (plan::kFork).
 uint64_t AddChild(int pid, int channel, uint32_t host, bool forks);
 
-// Kills what became of a start, or of all starts of a host.
-void Abandon(uint64_t serial);
+// Kills what became of a start of a host, or of all its starts.
+void Abandon(uint64_t serial, uint32_t host);
 void AbandonAllOf(uint32_t host);
 bool AnyChildOf(uint32_t host);
 
-// Serve kDetach and kFind: 0, or an errno. `fds` are duplicated.
+// Serve kDetach and kFind: 0, or an errno. `fds` are duplicated. A repeated
+// kDetach is 0, too.
 long DetachChild(uint64_t serial, uint32_t host, const char* name,
                  bool has_init, const int* fds, int count);
-long FindChild(const char* name, int channel, uint32_t host);
-
-// A host is gone, with the channels that it had.
-void ForgetChannelsOf(uint32_t host);
+long FindChild(const char* name, int channel);
 
 // Collects one child and tells who wants to know; false if none ended.
 // `options` as waitid(2).

@@ -33,6 +33,26 @@ bool IsName(const char* name) {
   return false;
 }
 
+// ".<name>.process" as long as it is being written: names do not begin with a
+// dot. The rest of it is the final name.
+class RecordName final {
+ public:
+  explicit RecordName(const char* name) {
+    text_[0] = '.';
+    char* to = text_ + 1;
+    while (*name != '\0') *to++ = *name++;
+    for (const char* suffix = kRecordSuffix; *suffix != '\0';) {
+      *to++ = *suffix++;
+    }
+    *to = '\0';
+  }
+  const char* fresh() const { return text_; }
+  const char* final() const { return text_ + 1; }
+
+ private:
+  char text_[1 + kNameSize + sizeof(kRecordSuffix)];
+};
+
 // The text of a record.
 class Text final {
  public:
@@ -51,23 +71,29 @@ class Text final {
     while (count > 0 && size_ < sizeof(text_)) text_[size_++] = digits[--count];
     Add("\n");
   }
-  // 0, or an errno.
-  long WriteTo(const char* name, int flags) const {
+  // Whole or not at all; `flags` as renameat2(2). 0, or an errno.
+  long WriteTo(const RecordName& name, int flags) const {
     const long fd =
-        Call(__NR_openat, g_directory, name,
-             O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flags, 0600);
+        Call(__NR_openat, g_directory, name.fresh(),
+             O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return -fd;
-    const long written = Call(__NR_write, fd, text_, size_);
-    const long synced = Call(__NR_fsync, fd);
+    long result = Call(__NR_write, fd, text_, size_);
     Close(static_cast<int>(fd));
-    if (written >= 0 && written != static_cast<long>(size_)) return ENOSPC;
-    return written < 0 ? -written : -synced;
+    if (result >= 0 && result != static_cast<long>(size_)) result = -ENOSPC;
+    if (result >= 0) {
+      result = Call(__NR_renameat2, g_directory, name.fresh(), g_directory,
+                    name.final(), flags);
+    }
+    if (result < 0) Call(__NR_unlinkat, g_directory, name.fresh(), 0);
+    return result < 0 ? -result : 0;
   }
 
  private:
   char text_[256];
   unsigned long size_ = 0;
 };
+
+constexpr int kNoReplace = 1;  // RENAME_NOREPLACE
 
 constexpr char kHead[] = "caisson-process 1\n";
 constexpr char kEnd[] = "end\n";
@@ -112,6 +138,7 @@ long BeginDetached(uint64_t serial, const char* name, bool has_init,
   if (!IsName(name) || count > kMaxKept || count < (has_init ? 2 : 1)) {
     return EINVAL;
   }
+  if (FindDetached(name) != nullptr) return EEXIST;
   if (g_detached_count == kMaxDetached) return EAGAIN;
   Detached& detached = g_detached[g_detached_count];
   detached.kept_count = 0;
@@ -127,9 +154,8 @@ long BeginDetached(uint64_t serial, const char* name, bool has_init,
   record.Add(kHead);
   record.Add("state running\n");
   record.Add(kEnd);
-  const long error = record.WriteTo(name, O_EXCL);
+  const long error = record.WriteTo(RecordName(name), kNoReplace);
   if (error != 0) {
-    if (error != EEXIST) Call(__NR_unlinkat, g_directory, name, 0);
     CloseKept(detached);
     return error;
   }
@@ -154,12 +180,8 @@ void EndDetached(uint64_t serial, Message& exited) {
   record.Add("system_us", exited.system_us);
   record.Add("max_rss_kib", exited.max_rss_kib);
   record.Add(kEnd);
-  // Whole or not at all: names do not begin with a dot.
-  char fresh[kNameSize + 1] = {'.'};
-  memcpy(fresh + 1, detached.name, kNameSize);
-  if (record.WriteTo(fresh, O_TRUNC) == 0) {
-    Call(__NR_renameat2, g_directory, fresh, g_directory, detached.name, 0);
-  }
+  // A disk that is full makes a lost process of it.
+  record.WriteTo(RecordName(detached.name), 0);
   CloseKept(detached);
   g_detached[i] = g_detached[--g_detached_count];
 }

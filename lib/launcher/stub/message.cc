@@ -78,7 +78,8 @@ bool Send(int socket, Message message, const int* fds, int count) {
     header.control = &control;
     header.control_size = (control.header.size + 7) & ~7ul;
   }
-  return Call(__NR_sendmsg, socket, &header, kMsgNoSignal) >= 0;
+  // A host that does not read its channel loses its messages.
+  return Call(__NR_sendmsg, socket, &header, kMsgNoSignal | kMsgDontWait) >= 0;
 }
 
 bool Receive(int socket, Received& received, bool* gone) {

@@ -190,7 +190,7 @@ bool Launch(Start& start, uint32_t host) {
     const int fds[] = {pidfd, start.status_pipe[0]};
     // A host that gave up before it learned of the child cannot end it.
     if (!ok || !Send(static_cast<int>(channel), started, fds, 2)) {
-      Abandon(started.serial);
+      Abandon(started.serial, host);
     }
     Close(pidfd);
   } else {
