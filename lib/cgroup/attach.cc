@@ -66,8 +66,10 @@ absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group) {
     const bool v2 = place.version == CgroupVersion::kV2;
     if (!v2 && !Has(place, CgroupController::kFreezer)) continue;
     ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
-    ASSIGN_OR_RETURN(const CgroupFreezeState state,
-                     FreezeStateOf(filesystem, place.version, dir));
+    // In the way of every Launcher::Exec(), so no more than what is cheap.
+    ASSIGN_OR_RETURN(
+        const CgroupFreezeState state,
+        FreezeStateOf(filesystem, place.version, dir, GroupsAbove::kSkip));
     if (state == CgroupFreezeState::kThawed) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("the control group ", Quoted(place.directory),

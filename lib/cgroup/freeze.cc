@@ -141,7 +141,8 @@ absl::Status ThawV1(const Filesystem& filesystem, const Dir& group) {
 
 absl::StatusOr<CgroupFreezeState> FreezeStateOf(const Filesystem& filesystem,
                                                 CgroupVersion version,
-                                                const Dir& group) {
+                                                const Dir& group,
+                                                GroupsAbove above) {
   if (version == CgroupVersion::kV1) {
     ASSIGN_OR_RETURN(const std::string state, filesystem.Read(group, kStateV1));
     if (absl::StartsWith(state, kFrozenV1)) return CgroupFreezeState::kFrozen;
@@ -152,9 +153,11 @@ absl::StatusOr<CgroupFreezeState> FreezeStateOf(const Filesystem& filesystem,
   ASSIGN_OR_RETURN(const int64_t frozen, FlatKeyedValue(events, "frozen"));
   if (frozen != 0) return CgroupFreezeState::kFrozen;
   ASSIGN_OR_RETURN(const bool own, Reads(filesystem, group, kFreeze, "1"));
-  return own || !AncestorThatFreezes(filesystem, group, kFreeze).empty()
-             ? CgroupFreezeState::kFreezing
-             : CgroupFreezeState::kThawed;
+  if (own || (above == GroupsAbove::kLook &&
+              !AncestorThatFreezes(filesystem, group, kFreeze).empty())) {
+    return CgroupFreezeState::kFreezing;
+  }
+  return CgroupFreezeState::kThawed;
 }
 
 absl::Status FreezeGroup(const Filesystem& filesystem, CgroupVersion version,

@@ -13,10 +13,13 @@
 
 namespace caisson::cgroup {
 
-// The state of one directory; `v1` is one of a freezer hierarchy.
+// The state of one directory; of v1 one of a freezer hierarchy. On v2, that a
+// group above is being frozen is found only by looking there.
+enum class GroupsAbove { kLook, kSkip };
 absl::StatusOr<CgroupFreezeState> FreezeStateOf(const Filesystem& filesystem,
                                                 CgroupVersion version,
-                                                const Dir& group);
+                                                const Dir& group,
+                                                GroupsAbove above);
 
 // Returns when all processes of the group and its descendants are stopped. The
 // group is thawed again if they are not in time (DEADLINE_EXCEEDED).

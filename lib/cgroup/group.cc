@@ -152,7 +152,8 @@ absl::StatusOr<CgroupFreezeState> Group::FreezeState() const {
   for (const Member* member : {FindV2(), FindFreezerV1()}) {
     if (member == nullptr) continue;
     ASSIGN_OR_RETURN(const CgroupFreezeState state,
-                     FreezeStateOf(*filesystem_, member->version, member->dir));
+                     FreezeStateOf(*filesystem_, member->version, member->dir,
+                                   GroupsAbove::kLook));
     most = std::max(most, state);
   }
   return most;
