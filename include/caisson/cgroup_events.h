@@ -86,7 +86,8 @@ absl::string_view CgroupEventName(CgroupEventKind kind);
 struct CgroupEvent {
   CgroupEventKind kind = CgroupEventKind::kRemoved;
   // How many since the Read() before; of states (kPopulated, kFrozen, ...) 1.
-  // Killed processes for kOomKill.
+  // Killed processes for kOomKill, where the kernel may count one twice if it
+  // kills a whole group.
   int64_t count = 1;
   // kUsage: which threshold, in bytes.
   std::optional<int64_t> threshold;

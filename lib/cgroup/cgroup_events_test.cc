@@ -209,7 +209,10 @@ TEST_F(CgroupEventsTest, WholeGroupsKilled) {
       if (event.kind == Kind::kMax) max += event.count;
     }
   }
-  EXPECT_EQ(killed, 2);
+  // The kernel counts the first one twice if it still has its memory when it
+  // comes to the group.
+  EXPECT_GE(killed, 2);
+  EXPECT_LE(killed, 3);
   EXPECT_EQ(groups, 1);
   EXPECT_GT(max, 0);
 }

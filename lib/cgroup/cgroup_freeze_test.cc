@@ -294,10 +294,10 @@ TEST_P(CgroupFreezeTest, NothingEntersAFrozenGroup) {
 
 // A group that is in no hierarchy that can freeze it says what it needs.
 TEST_F(CgroupKernelTest, FreezeNeedsTheFreezerOnV1) {
-  CgroupParent parent = Open({"cgroup2"});
-  if (layout().mode == CgroupLayout::Mode::kV2) parent = Open();
+  const bool v2 = layout().mode == CgroupLayout::Mode::kV2;
+  CgroupParent parent = v2 ? Open() : Open({"cgroup2"});
   auto group = parent.Create({.name = "bare"});
-  if (layout().mode == CgroupLayout::Mode::kV2) {
+  if (v2) {
     ASSERT_OK(group);
     EXPECT_OK(group->Freeze());
     return;

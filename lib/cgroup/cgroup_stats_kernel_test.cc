@@ -164,25 +164,22 @@ TEST_F(CgroupStatsKernelTest, PressureAndPopulation) {
   }
 }
 
-// The same group seen without its v2 directory.
+// The same group seen without its v2 directory, where there is another.
 TEST_F(CgroupStatsKernelTest, PureV1) {
-  CgroupParent parent = Open({"cgroup2"});
-  auto group = CreateFull(parent);
-  if (layout().mode == CgroupLayout::Mode::kV2) {
-    EXPECT_THAT(group, StatusIs(absl::StatusCode::kFailedPrecondition,
-                                HasSubstr("controller")));
-    return;
-  }
-  ASSERT_OK(group);
-  Child child(*group, [] {
+  const bool v2 = layout().mode == CgroupLayout::Mode::kV2;
+  CgroupParent parent = v2 ? Open() : Open({"cgroup2"});
+  ASSERT_OK_AND_ASSIGN(const Cgroup group, CreateFull(parent));
+  Child child(group, [] {
     UseCpu(30);
     return 0;
   });
   EXPECT_EQ(child.Wait(), 0);
-  ASSERT_OK_AND_ASSIGN(const CgroupStatsReader reader, group->OpenStats());
+  ASSERT_OK_AND_ASSIGN(const CgroupStatsReader reader, group.OpenStats());
   ASSERT_OK_AND_ASSIGN(const CgroupStats stats, reader.Read());
-  EXPECT_FALSE(stats.populated.has_value());
-  EXPECT_FALSE(stats.memory.pressure.has_value());
+  EXPECT_EQ(stats.populated.has_value(), v2);
+  if (!v2) {
+    EXPECT_FALSE(stats.memory.pressure.has_value());
+  }
   EXPECT_THAT(stats.memory.usage, Optional(::testing::Ge(0)));
   if (layout().Find(CgroupController::kCpuacct).usable) {
     EXPECT_THAT(stats.cpu.usage,
@@ -213,7 +210,7 @@ TEST_F(CgroupStatsKernelTest, NodesAddUp) {
     ASSERT_TRUE(node.use.anon.has_value());
     anon += *node.use.anon;
   }
-  EXPECT_GT(anon, 15 * kMiB);
+  EXPECT_GT(anon, 12 * kMiB);  // counted in batches for each CPU
 }
 
 TEST_F(CgroupStatsKernelTest, RemovedGroup) {
