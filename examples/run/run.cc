@@ -369,7 +369,14 @@ caisson::Cgroup MakeCgroup(const Options& o, bool ordinary) {
   caisson::CgroupOptions group = {.name = o.name, .limits = o.limits};
   // To tell whether memory ran out. An ordinary user may have been given other
   // controllers only.
-  if (!ordinary) group.controllers = {caisson::CgroupController::kMemory};
+  if (!ordinary) {
+    group.controllers = {caisson::CgroupController::kMemory};
+    group.limits.devices = caisson::CgroupDeviceRules::ContainerDefault();
+    for (const caisson::DeviceNode& device : o.devices) {
+      group.limits.devices->rules.push_back(
+          Check(caisson::CgroupDeviceRule::ForNode(device.source)));
+    }
+  }
   return Check(parent.Create(group));
 }
 

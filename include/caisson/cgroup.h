@@ -22,7 +22,7 @@
 // that share one path therefore never meet each other's groups.
 //
 // Not for: systemd's scopes (make one over D-Bus and give its path as the
-// parent).
+// parent). Of the caller's own group see cgroup_bootstrap.h.
 #ifndef CAISSON_CGROUP_H_
 #define CAISSON_CGROUP_H_
 
@@ -72,6 +72,14 @@ struct CgroupOptions {
   // SetLimits() will need. Each v1 hierarchy costs a mkdir and an rmdir, so a
   // group joins only those that it needs.
   std::vector<CgroupController> controllers;
+  // Join the named v1 hierarchies, too ("name=systemd"), wherever this process
+  // may: nothing is limited there, but /proc/PID/cgroup shows the group in all
+  // of them, and whoever kills or lists by them finds the processes.
+  bool named_hierarchies = true;
+  // v2, and for Cgroup::CreateChild() only: the group holds threads instead of
+  // processes (cgroup.type "threaded"). It can limit cpu, cpuset and pids, and
+  // the group above it may have processes. In version 1 every group does.
+  bool threaded = false;
 };
 
 // What a new process needs to be born in a group. Everything is opened for
@@ -125,6 +133,21 @@ class [[nodiscard]] Cgroup final {
   std::vector<CgroupV1Directory> v1_directories() const;
 
   absl::StatusOr<CgroupEntry> OpenEntry() const;
+
+  // Makes a group inside of this one, in the same hierarchies. Its controllers
+  // are among those of this group; v2 enables them here, for which this group
+  // may have no processes of its own, but in groups below it (the
+  // no-internal-process rule), unless the child is threaded. All or nothing.
+  // Destroy() of this group takes its children along.
+  absl::StatusOr<Cgroup> CreateChild(const CgroupOptions& options) const;
+
+  // Gives the group's v2 directory to a user, who may then make groups in it,
+  // move its own processes there and enable what controllers it has, but not
+  // change its limits: chown(2) of the directory and the files that
+  // /sys/kernel/cgroup/delegate names. For root in a user namespace of a
+  // container: the ids that it has outside. All or nothing.
+  // FAILED_PRECONDITION on version 1, where it would not be safe.
+  absl::Status Delegate(uid_t user, gid_t group) const;
 
   // Changes the limits that are present in `limits`. All values are validated
   // before the first write; if a write fails, those before it are taken back.
@@ -269,6 +292,10 @@ class [[nodiscard]] CgroupParent final {
   // CgroupParent has one of that name; FAILED_PRECONDITION, naming the
   // controller, the layout and what to do, if a controller is missing.
   absl::StatusOr<Cgroup> Create(const CgroupOptions& options) const;
+
+  // The name of the group that the process is in, or in a group below which it
+  // is. NOT_FOUND if it is in none of this CgroupParent.
+  absl::StatusOr<std::string> FindGroupOf(pid_t pid) const;
 
   // Removes the directory now. FAILED_PRECONDITION (EBUSY) while there are
   // groups; they go on working, and the directory goes with the last of them.

@@ -88,6 +88,15 @@ struct CgroupLayout {
   DeviceFilter device_filter = DeviceFilter::kNone;
   std::string device_filter_reason;  // why not by eBPF; else empty
 
+  // Whether systemd manages the hierarchies; then groups belong below one that
+  // it gave away.
+  bool systemd = false;
+  // Of the calling process's v2 group: whether it may make groups there, and
+  // whether systemd gave it away (Delegate=yes).
+  bool own_group_writable = false;
+  bool own_group_delegated = false;
+  std::string advice;  // what to do for a place to make groups; else empty
+
   // Reads /proc/self/mountinfo, /proc/self/cgroup and /proc/cgroups and looks
   // at every mount once; changes nothing. A host without control groups is not
   // an error: the layout then says so. Thread-safe.

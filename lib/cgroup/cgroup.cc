@@ -4,8 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "caisson/cgroup_bootstrap.h"
 #include "lib/base/deadline.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/child.h"
 #include "lib/cgroup/events.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/group.h"
@@ -73,6 +76,16 @@ absl::StatusOr<CgroupEntry> Cgroup::OpenEntry() const {
 
 absl::Status Cgroup::SetLimits(const CgroupLimits& limits) {
   return group_->SetLimits(limits, cgroup::Group::LimitMode::kRestoreOnFailure);
+}
+
+absl::StatusOr<Cgroup> Cgroup::CreateChild(const CgroupOptions& options) const {
+  ASSIGN_OR_RETURN(std::unique_ptr<cgroup::Group> group,
+                   cgroup::CreateChild(*group_, options));
+  return Cgroup(std::move(group));
+}
+
+absl::Status Cgroup::Delegate(uid_t user, gid_t group) const {
+  return cgroup::Delegate(*group_, user, group);
 }
 
 absl::StatusOr<CgroupStatsReader> Cgroup::OpenStats() const {
@@ -180,6 +193,19 @@ absl::StatusOr<Cgroup> CgroupParent::Create(
   ASSIGN_OR_RETURN(std::unique_ptr<cgroup::Group> group,
                    owner_->Create(options));
   return Cgroup(std::move(group));
+}
+
+absl::StatusOr<std::string> CgroupParent::FindGroupOf(pid_t pid) const {
+  ASSIGN_OR_RETURN(const std::vector<CgroupMembership> memberships,
+                   CgroupMembershipsOf(pid));
+  for (const CgroupMembership& membership : memberships) {
+    absl::string_view rest = membership.path;
+    if (absl::ConsumePrefix(&rest, absl::StrCat(owner_->path(), "/"))) {
+      return std::string(rest.substr(0, rest.find('/')));
+    }
+  }
+  return absl::NotFoundError(
+      absl::StrCat("process ", pid, " is in no group below ", owner_->path()));
 }
 
 absl::Status CgroupParent::Close() { return owner_->Close(); }

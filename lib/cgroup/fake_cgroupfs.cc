@@ -14,6 +14,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "gtest/gtest.h"
@@ -252,7 +254,7 @@ int FakeCgroupfs::Allow(const std::string& operation) const {
 absl::StatusOr<std::string> FakeCgroupfs::ReadProc(
     const std::string& name) const {
   if (name == "self/mountinfo") return mountinfo_;
-  if (name == "self/cgroup") return std::string("0::/\n");
+  if (name == "self/cgroup") return absl::StrCat("0::", own_path, "\n");
   const auto it = proc.find(name);
   if (it != proc.end()) return it->second;
   return absl::NotFoundError(name);
@@ -269,7 +271,23 @@ int FakeCgroupfs::MakeDir(BorrowedFd parent, const std::string& name,
   if (const int error = Allow("mkdir " + path)) return error;
   if (const int error = Filesystem::MakeDir(parent, name, mode)) return error;
   Populate(path);
+  // The root of version 2 alone has no type.
+  if (absl::StartsWith(path, "unified/")) Set(path + "/cgroup.type", "domain");
   return 0;
+}
+
+void FakeCgroupfs::Move(const std::string& pid,
+                        const std::string& group) const {
+  const std::string mount = group.substr(0, group.find('/'));
+  for (const std::string& directory : Directories()) {
+    if (directory.substr(0, directory.find('/')) != mount) continue;
+    const std::string path = directory + "/cgroup.procs";
+    std::vector<std::string> pids =
+        absl::StrSplit(Get(path), '\n', absl::SkipEmpty());
+    pids.erase(std::remove(pids.begin(), pids.end(), pid), pids.end());
+    if (directory == group) pids.push_back(pid);
+    Set(path, absl::StrJoin(pids, "\n"));
+  }
 }
 
 int FakeCgroupfs::RemoveDir(BorrowedFd parent, const std::string& name) const {
@@ -309,6 +327,11 @@ absl::Status FakeCgroupfs::Write(const Dir& dir, absl::string_view file,
   if (error == 0 && !Exists(path)) error = ENOENT;
   if (error == 0 && file == "cgroup.subtree_control") {
     const std::string name = stored.substr(1);
+    if (stored[0] == '-') {
+      stored = absl::StrReplaceAll(Get(path), {{" " + name, ""}, {name, ""}});
+      Set(path, stored);
+      return absl::OkStatus();
+    }
     if (!absl::StrContains(Get(group + "/cgroup.controllers"), name)) {
       error = ENOENT;
     } else if (group != "unified" && !Get(group + "/cgroup.procs").empty()) {
@@ -321,6 +344,10 @@ absl::Status FakeCgroupfs::Write(const Dir& dir, absl::string_view file,
                       absl::StrCat("write(", Quoted(Join(dir.path, file)), ", ",
                                    Quoted(value), ")"),
                       {.step = "cgroup", .path = Join(dir.path, file)});
+  }
+  if (file == "cgroup.procs") {
+    Move(stored, group);
+    return absl::OkStatus();
   }
   if (IsKeyed(file)) {
     // A weight without a disk is that of all of them.

@@ -27,6 +27,9 @@ class FakeCgroupfs final : public Filesystem {
   std::map<std::string, std::string> proc;  // more files of /proc
   mutable std::vector<std::string> log;     // operations that were let through
 
+  // Of the calling process in every hierarchy.
+  std::string own_path = "/";
+
   const std::string& root() const { return root_; }
   std::string Get(const std::string& path) const;
   void Set(const std::string& path, const std::string& value) const;
@@ -54,6 +57,7 @@ class FakeCgroupfs final : public Filesystem {
   void AddMount(const std::string& name, bool v2);
   void Populate(const std::string& group) const;
   std::string PathOf(BorrowedFd dir) const;
+  void Move(const std::string& pid, const std::string& group) const;
   int Allow(const std::string& operation) const;
 
   std::string root_;

@@ -61,6 +61,7 @@ class Group final {
   const std::string& name() const { return name_; }
   const std::string& path() const { return path_; }
   const std::vector<Member>& members() const { return members_; }
+  const std::shared_ptr<const void>& keep_alive() const { return keep_alive_; }
   const std::shared_ptr<const Filesystem>& filesystem() const {
     return filesystem_;
   }

@@ -254,10 +254,12 @@ std::vector<MountLine> ParseMountinfo(absl::string_view mountinfo) {
   return lines;
 }
 
-absl::StatusOr<DetectedLayout> DetectLayout(const Filesystem& filesystem) {
+absl::StatusOr<DetectedLayout> DetectLayout(const Filesystem& filesystem,
+                                            const std::string& who) {
   ASSIGN_OR_RETURN(const std::string mountinfo,
                    filesystem.ReadProc("self/mountinfo"));
-  ASSIGN_OR_RETURN(const std::string own, filesystem.ReadProc("self/cgroup"));
+  ASSIGN_OR_RETURN(const std::string own,
+                   filesystem.ReadProc(absl::StrCat(who, "/cgroup")));
   std::vector<std::pair<CgroupHierarchy, Mount>> found;
   for (MountLine& line : ParseMountinfo(mountinfo)) {
     auto root = filesystem.OpenMount(line.mount);
@@ -361,6 +363,7 @@ absl::StatusOr<CgroupLayout> CgroupLayout::Detect() {
   ASSIGN_OR_RETURN(cgroup::DetectedLayout detected,
                    cgroup::DetectLayout(cgroup::Filesystem()));
   cgroup::DetectDeviceFilter(cgroup::Filesystem(), detected.layout);
+  cgroup::DetectManager(cgroup::Filesystem(), detected, detected.layout);
   return std::move(detected.layout);
 }
 

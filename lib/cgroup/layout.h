@@ -40,7 +40,15 @@ struct DetectedLayout {
   CgroupLayout layout;
   std::vector<Mount> mounts;
 };
-absl::StatusOr<DetectedLayout> DetectLayout(const Filesystem& filesystem);
+// `who` sets CgroupHierarchy::own_path: "self" or a pid.
+absl::StatusOr<DetectedLayout> DetectLayout(const Filesystem& filesystem,
+                                            const std::string& who = "self");
+
+// Who manages the hierarchies, and whether the caller's group is its own.
+void DetectManager(const Filesystem& filesystem, const DetectedLayout& detected,
+                   CgroupLayout& layout);
+// What to do about it; pure.
+std::string Advice(const CgroupLayout& layout);
 
 // Loads an eBPF program, so only for those who need to know.
 void DetectDeviceFilter(const Filesystem& filesystem, CgroupLayout& layout);

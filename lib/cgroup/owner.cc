@@ -208,7 +208,7 @@ absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
   // What kills a group comes first, and so is removed last.
   if (layout.hierarchies[0].version == CgroupVersion::kV2 &&
       layout.hierarchies[0].writable) {
-    needs.push_back({0, {}});
+    needs.push_back({0, {}, false});
   } else if (layout.Find(CgroupController::kPids).usable) {
     wanted.set(IndexOf(CgroupController::kPids));
   } else if (layout.Find(CgroupController::kFreezer).usable) {
@@ -221,7 +221,8 @@ absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
     auto it = std::find_if(needs.begin(), needs.end(), [&](const Need& need) {
       return need.hierarchy == hierarchy;
     });
-    if (it == needs.end()) it = needs.insert(needs.end(), {hierarchy, {}});
+    if (it == needs.end())
+      it = needs.insert(needs.end(), {hierarchy, {}, false});
     it->controllers.set(IndexOf(controller));
   }
   if (needs.empty()) {
@@ -230,6 +231,14 @@ absl::StatusOr<std::vector<Owner::Need>> Owner::NeedsOf(
         ": without limits this host offers no hierarchy to make it in: mount "
         "cgroup2, or the v1 pids controller; it has ",
         layout.Summary()));
+  }
+  for (size_t i = 0; options.named_hierarchies && i < layout.hierarchies.size();
+       ++i) {
+    const CgroupHierarchy& hierarchy = layout.hierarchies[i];
+    if (hierarchy.version == CgroupVersion::kV1 && hierarchy.writable &&
+        hierarchy.controllers.empty()) {
+      needs.push_back({i, {}, true});
+    }
   }
   return needs;
 }
@@ -288,6 +297,11 @@ absl::StatusOr<Member> Owner::MakeMember(const Need& need,
 absl::StatusOr<std::unique_ptr<Group>> Owner::Create(
     const CgroupOptions& options) {
   RETURN_IF_ERROR(ValidateName(options.name));
+  if (options.threaded) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cgroup ", Quoted(options.name),
+        ": threaded is for groups inside of a group: Cgroup::CreateChild()"));
+  }
   ASSIGN_OR_RETURN(const CgroupLimits limits, ResolveLimits(options.limits));
   ASSIGN_OR_RETURN(const std::vector<Need> needs, NeedsOf(options));
   auto group = std::make_unique<Group>(
@@ -296,8 +310,10 @@ absl::StatusOr<std::unique_ptr<Group>> Owner::Create(
     (void)group->Destroy(Deadline(kCgroupKillTimeout));
   };
   for (const Need& need : needs) {
-    ASSIGN_OR_RETURN(Member member, MakeMember(need, options.name));
-    group->Add(std::move(member));
+    auto member = MakeMember(need, options.name);
+    if (need.optional && absl::IsPermissionDenied(member.status())) continue;
+    RETURN_IF_ERROR(member.status());
+    group->Add(*std::move(member));
   }
   RETURN_IF_ERROR(group->SetLimits(limits, Group::LimitMode::kNewGroup));
   std::move(undo).Cancel();

@@ -46,6 +46,7 @@ class Owner final : public std::enable_shared_from_this<Owner> {
   struct Need {
     size_t hierarchy;
     ControllerSet controllers;
+    bool optional = false;  // left out where this process may not make groups
   };
 
   Owner() = default;

@@ -194,6 +194,8 @@ absl::Status SubtreeControlError(const Filesystem& filesystem, const Dir& dir,
                     {.step = "cgroup.controllers", .path = path, .hint = hint});
 }
 
+}  // namespace
+
 absl::Status EnableIn(const Filesystem& filesystem, const Dir& dir,
                       const ControllerSet& controllers) {
   ASSIGN_OR_RETURN(const std::string text,
@@ -215,8 +217,6 @@ absl::Status EnableIn(const Filesystem& filesystem, const Dir& dir,
   }
   return absl::OkStatus();
 }
-
-}  // namespace
 
 absl::StatusOr<std::string> NewOwnerName() {
   uint64_t random = 0;

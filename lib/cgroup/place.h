@@ -46,6 +46,10 @@ absl::StatusOr<Place> MakePlace(const Filesystem& filesystem,
 absl::Status EnableControllers(const Filesystem& filesystem,
                                const ControllerSet& controllers, Place& place);
 
+// v2: enables what is missing of `controllers` for the children of `dir`.
+absl::Status EnableIn(const Filesystem& filesystem, const Dir& dir,
+                      const ControllerSet& controllers);
+
 // mkdir of a group that can be joined at once, with an error that explains.
 absl::StatusOr<Dir> MakeGroupDir(const Filesystem& filesystem,
                                  const CgroupHierarchy& hierarchy,
