@@ -205,6 +205,31 @@ TEST_F(ExecTest, ContainerThatHasEnded) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("has ended")));
 }
 
+TEST_F(ExecTest, PausedContainer) {
+  ASSERT_OK_AND_ASSIGN(const CgroupParent cgroups, CgroupParent::Open({}));
+  CgroupOptions options = {.name = "paused"};
+  // Where v1 alone could pause it.
+  if (cgroups.layout().mode == CgroupLayout::Mode::kV1) {
+    options.controllers = {CgroupController::kFreezer};
+  }
+  ASSERT_OK_AND_ASSIGN(const Cgroup cgroup, cgroups.Create(options));
+  ProcessSpec spec = Shell(kForever);
+  spec.cgroup = &cgroup;
+  const Running container = Container(std::move(spec));
+  EXPECT_EQ(ExecOutput(*container.process, "echo in"), "in\n");
+  ASSERT_OK(cgroup.Freeze());
+  EXPECT_THAT(Exec(*container.process, Shell("echo in")).status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("the container is paused")));
+  ASSERT_OK(cgroup.Thaw());
+  EXPECT_EQ(ExecOutput(*container.process, "echo in"), "in\n");
+  // What is paused can be ended.
+  ASSERT_OK(cgroup.Freeze());
+  EXPECT_OK(cgroup.Kill());
+  ASSERT_OK_AND_ASSIGN(const ExitStatus status, container.process->Wait());
+  EXPECT_EQ(status.signal, SIGKILL);
+}
+
 TEST_F(ExecTest, ProgramThatDoesNotExist) {
   Running container = Container();
   ProcessSpec spec;
