@@ -16,8 +16,6 @@
 
 namespace caisson::cgroup {
 
-// A count, saturated at INT64_MAX; "max" is kUnlimited.
-absl::StatusOr<int64_t> ParseCount(absl::string_view text);
 // A file that is one count.
 absl::Status ParseValue(absl::string_view text, std::optional<int64_t>& value);
 // The same for a limit of v1, which prints a huge number for none.

@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
+#include "lib/cgroup/stats_text.h"
 
 namespace caisson::cgroup {
 namespace {
