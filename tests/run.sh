@@ -16,8 +16,9 @@ usage: tests/run.sh [--quick] [BAZEL OPTION...] [TARGET...]
 
 Without arguments: installs missing packages, makes the test images, runs every
 test with gcc 12, checks formatting and shell scripts, builds the examples as a
-user does and all with clang 14, runs the unprivileged tests with ASan and UBSan
-and each fuzzer for some seconds.
+user does and all with clang 14, runs the unprivileged tests and those tagged
+"asan" with ASan and UBSan, those tagged "tsan" with TSan, and each fuzzer for
+some seconds.
 
   --quick      only the formatting and the tests that are not tagged "slow",
                taking unchanged results from the last run
@@ -280,11 +281,16 @@ further_checks() {
   check "unprivileged tests with ASan and UBSan" logged_bazel asan test --config=asan --keep_going --build_tests_only \
     --flaky_test_attempts="${CAISSON_TEST_ATTEMPTS:-1}" \
     --test_summary=short --test_tag_filters=-kernel,-exclusive,-slow,-fuzz,-noasan "${everything[@]}"
+  mapfile -t targets < <(tagged asan asan)
+  ((${#targets[@]} == 0)) ||
+    check "host safety and kernel with ASan and UBSan" logged_bazel asan test --config=asan --keep_going \
+      --flaky_test_attempts="${CAISSON_TEST_ATTEMPTS:-1}" \
+      --test_summary=short --test_env=CAISSON_IMAGES="$images" "${targets[@]}"
   shut_down asan
 
   mapfile -t targets < <(tagged tsan tsan)
   if ((${#targets[@]})); then
-    check "threaded tests with TSan" logged_bazel tsan test --config=tsan --keep_going \
+    check "host safety and threaded tests with TSan" logged_bazel tsan test --config=tsan --keep_going \
       --flaky_test_attempts="${CAISSON_TEST_ATTEMPTS:-1}" \
       --test_summary=short --test_env=CAISSON_IMAGES="$images" "${targets[@]}"
     shut_down tsan
