@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,6 +18,20 @@
 #include "lib/base/status_matchers.h"
 #include "lib/rootfs/test_container.h"
 #include "lib/sys/open.h"
+
+namespace {
+
+// What another process does after a mkdirat(2) of this one.
+const std::function<void()>* after_mkdir = nullptr;
+
+}  // namespace
+
+// Instead of the C library's.
+extern "C" int mkdirat(int dir, const char* path, mode_t mode) noexcept {
+  const long result = ::syscall(SYS_mkdirat, dir, path, mode);
+  if (result == 0 && after_mkdir != nullptr) (*after_mkdir)();
+  return static_cast<int>(result);
+}
 
 namespace caisson::rootfs {
 namespace {
@@ -320,24 +335,15 @@ TEST_P(HostileRootTest, SwappedDirectoryStaysPrivate) {
   ASSERT_OK_AND_ASSIGN(auto root, BuiltRoot::Build(options, limits()));
   const UniqueFd held(::open(secret.c_str(), O_PATH | O_CLOEXEC));
   const std::string place = layer + "/w/new";
-  std::atomic<bool> stop{false};
-  std::thread attacker([&] {
-    while (!stop) {
-      if (::syscall(SYS_renameat2, AT_FDCWD, place.c_str(), AT_FDCWD,
-                    secret.c_str(), RENAME_EXCHANGE) != 0) {
-        continue;
-      }
-      ::usleep(100);
-      ::syscall(SYS_renameat2, AT_FDCWD, place.c_str(), AT_FDCWD,
-                secret.c_str(), RENAME_EXCHANGE);
-      ::rmdir(place.c_str());
-    }
-  });
-  for (int i = 0; i < 300; ++i) {
-    root->MakeDirectory("/w/new", 0777).IgnoreError();
-  }
-  stop = true;
-  attacker.join();
+  bool swapped = false;
+  const std::function<void()> swap = [&] {
+    swapped = ::syscall(SYS_renameat2, AT_FDCWD, place.c_str(), AT_FDCWD,
+                        secret.c_str(), RENAME_EXCHANGE) == 0;
+  };
+  after_mkdir = &swap;
+  root->MakeDirectory("/w/new", 0777).IgnoreError();
+  after_mkdir = nullptr;
+  EXPECT_TRUE(swapped);
   struct stat status;
   ASSERT_EQ(::fstat(held.get(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0700u);
