@@ -590,6 +590,49 @@ TEST_F(StartTest, KilledHostLeavesNothing) {
   }
 }
 
+// The launcher of another host's: its ids are read from the kernel.
+TEST_F(StartTest, DetachedProcessIsFoundAgain) {
+  const std::string directory = NewDirectory("detached") + "/launcher";
+  UniqueFd pidfd;
+  {
+    ASSERT_OK_AND_ASSIGN(Launcher launcher,
+                         Launcher::Create({.ids = LauncherIds::kSubordinate,
+                                           .directory = directory}));
+    RootFsOptions options = root().Options();
+    options.writes = RootWrites::kNone;
+    options.mounts = launcher.mounts();
+    ASSERT_OK_AND_ASSIGN(RootFs made, RootFs::Create(options));
+    ProcessSpec spec =
+        Shell("trap 'exit 7' TERM; echo; while :; do sleep 1000 & wait; done");
+    spec.root = &made;
+    spec.out = Stdio::Pipe();
+    ASSERT_OK_AND_ASSIGN(Process process, launcher.Start(spec));
+    const UniqueFd out = process.TakeStdout();
+    char byte;
+    ASSERT_EQ(::read(out.get(), &byte, 1), 1);
+    ASSERT_OK(process.Detach({.name = "mine"}));
+  }
+  {
+    ASSERT_OK_AND_ASSIGN(Launcher launcher, Launcher::Attach(directory));
+    EXPECT_TRUE(launcher.identity().own_user_namespace);
+    ASSERT_EQ(launcher.identity().users.size(), 2u);
+    EXPECT_EQ(launcher.identity().users[0].outside, kOrdinaryUser);
+    EXPECT_EQ(launcher.identity().users[1].outside, kFirstSubordinate);
+    EXPECT_TRUE(launcher.identity().setgroups);
+    ASSERT_OK_AND_ASSIGN(const Process process, launcher.Find("mine"));
+    ASSERT_OK_AND_ASSIGN(pidfd, sys::Duplicate(launcher.pidfd()));
+    ProcessSpec spec = Shell("test $(id -u) = 5");
+    spec.user = "5:5";
+    ASSERT_OK_AND_ASSIGN(const Process exec, launcher.Exec(process, spec));
+    ASSERT_OK_AND_ASSIGN(ExitStatus status, exec.Wait());
+    EXPECT_TRUE(status.success()) << status.ToString();
+    ASSERT_OK_AND_ASSIGN(status, process.Stop(absl::Seconds(20)));
+    EXPECT_EQ(status.code, 7);
+  }
+  pollfd poll = {pidfd.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&poll, 1, 20000), 1);
+}
+
 TEST_F(StartTest, RootThatOutlivesItsLauncherDoesNotKeepIt) {
   std::vector<UniqueFd> pidfd;
   RootFsOptions options = root().Options();
