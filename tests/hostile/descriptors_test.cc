@@ -14,6 +14,7 @@
 #include "caisson/caisson.h"
 #include "lib/sys/open.h"
 #include "tests/hostile/hostile_test.h"
+#include "tests/support/machine.h"
 
 namespace caisson {
 namespace {
@@ -147,7 +148,7 @@ TEST_F(HostileDescriptorsTest, ExecUnderATracer) {
     ProcessSpec tracer = Attack({"trace"});
     if (capable) tracer.security = &policy;
     ASSERT_OK_AND_ASSIGN(Running container, StartUntilOutput(tracer));
-    for (int i = 0; i < 80; ++i) {
+    for (int i = 0; i < testing::Repetitions(80); ++i) {
       ProcessSpec spec = Shell("sleep 0.01; exit 7");
       if (i % 2 == 0) spec.terminal = TerminalSize{};
       ASSERT_OK_AND_ASSIGN(Process process,

@@ -116,7 +116,7 @@ void HostileTest::TearDown() {
 }
 
 RootFsOptions HostileTest::InPlace(const TestRoot& image) {
-  RootFsOptions options = image.Options();
+  RootFsOptions options = image.ReadOnlyOptions();
   options.writes = RootWrites::kInPlace;
   return options;
 }

@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "caisson/caisson.h"
 #include "tests/hostile/hostile_test.h"
+#include "tests/support/machine.h"
 
 namespace caisson {
 namespace {
@@ -67,7 +68,7 @@ TEST_F(HostileProgramsTest, ExecutablesCannotBeOverwritten) {
   ProcessSpec attack = Attack({"overwrite"});
   attack.security = &policy;
   ASSERT_OK_AND_ASSIGN(Running container, StartUntilOutput(attack));
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < testing::Repetitions(60); ++i) {
     // Its own files may be busy then.
     ProcessSpec spec = Shell("exit 5");
     spec.security = &policy;

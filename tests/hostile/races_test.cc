@@ -18,6 +18,7 @@
 #include "caisson/caisson.h"
 #include "lib/sys/open.h"
 #include "tests/hostile/hostile_test.h"
+#include "tests/support/machine.h"
 
 namespace caisson {
 namespace {
@@ -92,7 +93,7 @@ TEST_F(HostileRacesTest, MountPointInASharedVolume) {
       {.destination = "/v/x/new/deep", .source = source.path()});
   options.tmpfs.push_back({.destination = "/v/x/memory"});
   Tally tally;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < testing::Repetitions(100); ++i) {
     const auto outcome =
         Run(Shell("cat /v/x/new/deep/file; cat /v/x/file /v/y/file"), options);
     tally.Add(outcome.status(), "/v/x");
@@ -156,7 +157,7 @@ TEST_F(HostileRacesTest, NullDevice) {
       StartUntilOutput(Shell(
           "echo secret > /secret; exec attacker replace /dev/null /secret")));
   Tally tally;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < testing::Repetitions(100); ++i) {
     const auto outcome = Exec(*container.process, Shell("echo done; cat"));
     tally.Add(outcome.status(), "/dev/null");
     if (outcome.ok()) {
@@ -175,7 +176,7 @@ TEST_F(HostileRacesTest, Terminals) {
                          StartUntilOutput(Shell(absl::StrCat(
                              "echo secret > /secret; exec attacker replace ",
                              name, " /secret"))));
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < testing::Repetitions(20); ++i) {
       ProcessSpec spec = Shell("tty; stat -L -c %t /proc/self/fd/0");
       spec.terminal = TerminalSize{};
       ASSERT_OK_AND_ASSIGN(Process process,

@@ -55,7 +55,7 @@ TEST_F(HostileRootsTest, LinksInTheWritableLayer) {
                         O_PATH | O_DIRECTORY | O_CLOEXEC));
   UniqueFd work(::open((layer.path() + "/work").c_str(),
                        O_PATH | O_DIRECTORY | O_CLOEXEC));
-  RootFsOptions options = root_->Options();
+  RootFsOptions options = root_->ReadOnlyOptions();
   options.writes = RootWrites::kDirectories;
   options.upper_directory = upper.borrow();
   options.work_directory = work.borrow();

@@ -18,6 +18,7 @@
 #include "caisson/caisson.h"
 #include "lib/sys/open.h"
 #include "tests/support/container_test.h"
+#include "tests/support/machine.h"
 
 namespace caisson {
 namespace {
@@ -130,6 +131,7 @@ TEST_F(ExecTest, TerminalOfTheContainer) {
 }
 
 TEST_F(ExecTest, InAUserNamespace) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(UniqueFd user,
                        launcher_->NewUserNamespace({0, 300000, 65536}));
   NamespaceOptions options;
@@ -325,7 +327,7 @@ TEST_F(ExecTest, ContainerThatKillsWhatIsBornInIt) {
       StartUntilOutput(
           Shell("echo ready; while :; do kill -9 -1 2>/dev/null; done")));
   int ran = 0;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < testing::Repetitions(100); ++i) {
     const auto outcome = Exec(*container.process, Shell("exit 3"));
     if (outcome.ok()) {
       ++ran;

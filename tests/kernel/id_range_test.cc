@@ -13,6 +13,7 @@
 #include "caisson/caisson.h"
 #include "lib/base/status_matchers.h"
 #include "lib/sys/open.h"
+#include "tests/support/machine.h"
 #include "tests/support/test_root.h"
 
 namespace caisson {
@@ -113,6 +114,7 @@ TestRoot* IdRangeTest::root_ = nullptr;
 Launcher* IdRangeTest::launcher_ = nullptr;
 
 TEST_F(IdRangeTest, FilesBelongToTheRangeOutside) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(const IdRangeLease lease, pool_->Allocate());
   ASSERT_OK_AND_ASSIGN(
       std::string output,
@@ -133,6 +135,7 @@ TEST_F(IdRangeTest, FilesBelongToTheRangeOutside) {
 }
 
 TEST_F(IdRangeTest, RootOfOneContainerIsNobodyInAnother) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(const IdRangeLease one, pool_->Allocate());
   ASSERT_OK_AND_ASSIGN(const IdRangeLease other, pool_->Allocate());
   ASSERT_OK(Run(one, "",
@@ -161,6 +164,7 @@ TEST_F(IdRangeTest, RootOfOneContainerIsNobodyInAnother) {
 }
 
 TEST_F(IdRangeTest, GroupsCanBeSetWithinTheRangeOnly) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(const IdRangeLease lease, pool_->Allocate());
   ASSERT_OK_AND_ASSIGN(const std::string output,
                        Run(lease, "", "cat /proc/self/setgroups"));

@@ -11,6 +11,7 @@
 #include "caisson/caisson.h"
 #include "lib/sys/open.h"
 #include "tests/support/container_test.h"
+#include "tests/support/machine.h"
 
 namespace caisson {
 namespace {
@@ -84,6 +85,7 @@ TEST_F(LiveMountsTest, Tmpfs) {
 }
 
 TEST_F(LiveMountsTest, InAUserNamespace) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(UniqueFd user,
                        launcher_->NewUserNamespace({0, 300000, 65536}));
   NamespaceOptions options;

@@ -13,6 +13,7 @@
 #include "caisson/caisson.h"
 #include "lib/sys/open.h"
 #include "tests/support/container_test.h"
+#include "tests/support/machine.h"
 
 namespace caisson {
 namespace {
@@ -165,6 +166,7 @@ TEST_F(NamespacesTest, NamespacesOutliveTheirProcessesWhenHeld) {
 }
 
 TEST_F(NamespacesTest, UserNamespaceOwnsWhatItsMembersShare) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(UniqueFd user,
                        launcher_->NewUserNamespace({0, 400000, 65536}));
   RootFsOptions root_options = root_->Options();
@@ -192,6 +194,7 @@ TEST_F(NamespacesTest, UserNamespaceOwnsWhatItsMembersShare) {
 }
 
 TEST_F(NamespacesTest, ForeignNamespaceIsJoinedBeforeTheUserNamespace) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(UniqueFd user,
                        launcher_->NewUserNamespace({0, 400000, 65536}));
   RootFsOptions root_options = root_->Options();

@@ -30,6 +30,7 @@
 #include "lib/security/landlock.h"
 #include "lib/security/lsm.h"
 #include "lib/sys/open.h"
+#include "tests/support/machine.h"
 #include "tests/support/test_root.h"
 
 namespace caisson {
@@ -290,6 +291,7 @@ TEST_F(SecurityTest, SessionKeyringIsItsOwn) {
 
 // As root of a user namespace it would count for that user, who may have 200.
 TEST_F(SecurityTest, UserNamespaces) {
+  NEED_KERNEL(6, 15);
   constexpr uint32_t kBase = 2147000000;
   ASSERT_OK_AND_ASSIGN(UniqueFd user,
                        launcher_->NewUserNamespace({0, kBase, 65536}));

@@ -18,6 +18,7 @@
 #include "caisson/caisson.h"
 #include "lib/base/status_matchers.h"
 #include "lib/sys/open.h"
+#include "tests/support/machine.h"
 #include "tests/support/test_root.h"
 
 namespace caisson {
@@ -163,6 +164,7 @@ TEST_F(SysctlTest, NextContainerHasTheDefaults) {
 }
 
 TEST_F(SysctlTest, UserNamespaceHasItsOwn) {
+  NEED_KERNEL(6, 15);
   ASSERT_OK_AND_ASSIGN(
       const std::string output,
       RunAsUser({{"net.ipv4.ip_default_ttl", "33"},
@@ -178,6 +180,7 @@ TEST_F(SysctlTest, UserNamespaceHasItsOwn) {
 
 // Not on older kernels; the error says so then.
 TEST_F(SysctlTest, IpcOfAUserNamespace) {
+  NEED_KERNEL(6, 15);
   const auto output =
       RunAsUser({{"kernel.msgmax", "12345"}, {"fs.mqueue.msg_max", "21"}},
                 "cat /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max");

@@ -16,6 +16,7 @@
 #include "caisson/caisson.h"
 #include "lib/base/status_matchers.h"
 #include "lib/sys/open.h"
+#include "tests/support/machine.h"
 #include "tests/support/test_root.h"
 
 namespace caisson {
@@ -181,6 +182,7 @@ TEST_F(VolumeTest, RootKeepsTheVolumeAndSharesIt) {
 // One volume for containers with different ids: a file of their root is root's
 // on disk.
 TEST_F(VolumeTest, IdMappedForAUserNamespace) {
+  NEED_KERNEL(6, 15);
   auto user = launcher_->NewUserNamespace({0, kFirst, 65536});
   ASSERT_OK(user);
   ASSERT_OK_AND_ASSIGN(const auto use, store().Use("v"));
@@ -209,6 +211,7 @@ TEST_F(VolumeTest, IdMappedForAUserNamespace) {
 // A user namespace may mount no sysfs of a network namespace that it does not
 // own.
 TEST_F(VolumeTest, SysfsOfTheHostsNetworkInAUserNamespace) {
+  NEED_KERNEL(6, 15);
   auto user = launcher_->NewUserNamespace({0, kFirst, 65536});
   ASSERT_OK(user);
   RootFsOptions options = root_->Options();

@@ -24,6 +24,7 @@
 #include "lib/base/status_matchers.h"
 #include "lib/sys/open.h"
 #include "tests/rootless/rootless_test.h"
+#include "tests/support/machine.h"
 #include "tests/support/ordinary_user.h"
 
 namespace caisson {
@@ -133,6 +134,7 @@ TEST_F(StartTest, FilesBelongToTheHostsUserAndItsSubordinates) {
 }
 
 TEST_F(StartTest, WritesGoToMemory) {
+  NEED_KERNEL(6, 15);
   EXPECT_EQ(Output(single(), root().Options(),
                    "echo x > /new && rm -r /home && cat /new; ls -d /home"),
             "x\nls: /home: No such file or directory\n");
@@ -141,6 +143,7 @@ TEST_F(StartTest, WritesGoToMemory) {
 }
 
 TEST_F(StartTest, WritesGoToDirectories) {
+  NEED_KERNEL(6, 15);
   const std::string base = NewDirectory("writable");
   std::vector<UniqueFd> fds;
   RootFsOptions options = root().Options();
@@ -176,6 +179,8 @@ TEST_F(StartTest, WritesGoToDirectories) {
 }
 
 TEST_F(StartTest, ReadOnlyRoots) {
+  // Before, mount points that the root lacks cannot be made.
+  NEED_KERNEL(6, 15);
   RootFsOptions options = root().Options();
   const std::string script =
       "touch /tmp/x; touch /x; touch /dev/shm/x && ls "

@@ -1,5 +1,6 @@
 #include "tests/support/test_root.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,12 +11,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "lib/sys/open.h"
 #include "lib/sys/remove_tree.h"
+#include "tests/support/machine.h"
 
 namespace caisson::testing {
 namespace {
@@ -29,6 +32,10 @@ constexpr const char* kApplets[] = {
     "tty",      "stty", "dd",   "seq",      "umask", "chmod",    "mknod",
     "pwd",      "env",  "ip",   "ifconfig", "wget",  "nc",       "readlink",
     "sed",      "awk",  "cut",  "tr",       "sort",  "setuidgid"};
+
+// In the names of the directories that take the place of memory.
+constexpr char kWrites[] = ".caisson-writes";
+constexpr size_t kPairsHeld = 64;
 
 void Require(bool ok, const char* what) {
   if (ok) return;
@@ -79,13 +86,14 @@ TestRoot::TestRoot() {
 
 TestRoot::~TestRoot() {
   fd_.reset();
+  pairs_.clear();
   // Enters no mount: a test may have left one of the real root here.
   const auto parent =
       sys::Open(fs::path(path_).parent_path().string(), O_PATH | O_DIRECTORY);
-  if (parent.ok()) {
-    sys::RemoveTree(parent->borrow(), fs::path(path_).filename().string())
-        .IgnoreError();
-  }
+  if (!parent.ok()) return;
+  const std::string name = fs::path(path_).filename().string();
+  sys::RemoveTree(parent->borrow(), name).IgnoreError();
+  sys::RemoveTree(parent->borrow(), name + kWrites).IgnoreError();
 }
 
 void TestRoot::Write(const std::string& name, const std::string& content,
@@ -95,12 +103,49 @@ void TestRoot::Write(const std::string& name, const std::string& content,
   Require(chmod(path.c_str(), mode) == 0, path.c_str());
 }
 
-RootFsOptions TestRoot::Options() const {
+RootFsOptions TestRoot::ReadOnlyOptions() const {
   RootFsOptions options;
   options.layers = {fd()};
-  options.writes = RootWrites::kTmpfs;
   options.resolv_conf = "";
   return options;
+}
+
+RootFsOptions TestRoot::Options() const {
+  RootFsOptions options = ReadOnlyOptions();
+  // Detached mounts as layers.
+  if (IsKernelAtLeast(6, 15)) {
+    options.writes = RootWrites::kTmpfs;
+  } else if (geteuid() == 0) {
+    WriteIntoNewDirectories(options);
+  } else {
+    options.writes = RootWrites::kInPlace;
+  }
+  return options;
+}
+
+void TestRoot::WriteIntoNewDirectories(RootFsOptions& options) const {
+  const std::string writes = path_ + kWrites;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // A copy of this process, made by fork(2), has made it as well, maybe.
+  Require(mkdir(writes.c_str(), 0755) == 0 || errno == EEXIST, "mkdir");
+  std::string pair = writes + "/XXXXXX";
+  Require(mkdtemp(pair.data()) != nullptr, "mkdtemp");
+  std::array<UniqueFd, 2> fds;
+  for (size_t i = 0; i < 2; ++i) {
+    const std::string name = pair + (i == 0 ? "/upper" : "/work");
+    Require(mkdir(name.c_str(), 0755) == 0, "mkdir");
+    fds[i].reset(open(name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    Require(fds[i].valid(), "open");
+  }
+  options.writes = RootWrites::kDirectories;
+  options.upper_directory = fds[0].borrow();
+  options.work_directory = fds[1].borrow();
+  pairs_.push_back(std::move(fds));
+  if (pairs_.size() > kPairsHeld) pairs_.pop_front();
+}
+
+bool IsWritesOfTestRoot(const std::string& path) {
+  return path.find(kWrites) != std::string::npos;
 }
 
 HostSnapshot TakeHostSnapshot() {
@@ -110,8 +155,8 @@ HostSnapshot TakeHostSnapshot() {
     std::error_code error;
     const fs::path target = fs::read_symlink(fd, error);
     // The descriptor that lists the directory itself is gone by now.
-    if (!error)
-      absl::StrAppend(&snapshot.descriptors, fd, " ", target.string(), "\n");
+    if (error || IsWritesOfTestRoot(target)) continue;
+    absl::StrAppend(&snapshot.descriptors, fd, " ", target.string(), "\n");
   }
   for (const std::string& task : Entries("/proc/self/task")) {
     absl::StrAppend(&snapshot.children, ReadWhole(task + "/children"));
