@@ -318,10 +318,9 @@ class MountSteps {
                   "RootFsOptions::tty_group_mapped");
     }
     if (tree_.layout->mqueue && !FromLauncher(context_.new_ipc_namespace)) {
-      const Arg options = label.empty()
-                              ? Arg(0)
-                              : Arg(plan_.String(LabelOption(label).substr(1)));
-      MountByName("mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, options,
+      // Without the label: the kernel has mounted each namespace's queues
+      // itself before, and SELinux refuses another label for them (EINVAL).
+      MountByName("mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, Arg(0),
                   "the kernel must have POSIX message queues");
     }
     if (!context_.terminal) return;
