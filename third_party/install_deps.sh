@@ -9,12 +9,14 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() {
   cat <<'USAGE'
-usage: third_party/install_deps.sh [--bench] [--list]
+usage: third_party/install_deps.sh [--bench] [--vm] [--list]
 
 Installs, with apt-get and as root, what is missing of the Debian 12 packages
 that building, testing and the examples need.
 
   --bench  also the container runtimes that bench/run.sh compares with
+  --vm     also what tests/vm boots: qemu, and Debian's cloud kernel, which is
+           unpacked beside the builds and not installed (debian_kernel.sh)
   --list   only print the names of the packages, one a line
 USAGE
 }
@@ -37,12 +39,15 @@ tools=(
   libarchive-tools pigz shellcheck uidmap util-linux xz-utils zstd
 )
 peers=(runc crun bubblewrap)
+# AppArmor profiles and an SELinux policy are compiled and loaded in the VM.
+vm=(qemu-system-x86 qemu-system-common apparmor checkpolicy e2fsprogs)
 
-list=0
+list=0 kernel=0
 packages=("${build[@]}" "${tools[@]}")
 while (($#)); do
   case $1 in
     --bench) packages+=("${peers[@]}") ;;
+    --vm) packages+=("${vm[@]}") kernel=1 ;;
     --list) list=1 ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
@@ -70,6 +75,12 @@ find_missing() {
   done
 }
 
+# Everything is installed.
+finish() {
+  ((kernel == 0)) || "$root/third_party/debian_kernel.sh" >/dev/null
+  exit
+}
+
 apt() {
   apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
@@ -91,7 +102,7 @@ install_or_update() {
 }
 
 find_missing
-((${#missing[@]})) || exit 0
+((${#missing[@]})) || finish
 
 codename=$(. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}")
 [[ $codename == "debian bookworm" ]] ||
@@ -103,10 +114,11 @@ codename=$(. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}")
 exec {lock}<"${BASH_SOURCE[0]}"
 flock "$lock"
 find_missing
-((${#missing[@]})) || exit 0
+((${#missing[@]})) || finish
 
 export DEBIAN_FRONTEND=noninteractive
 echo "installing ${#missing[@]} Debian packages: ${missing[*]}"
 step "installing ${#missing[@]} Debian packages" install_or_update
 find_missing
 ((${#missing[@]} == 0)) || die "apt-get succeeded, but still missing: ${missing[*]}"
+finish
