@@ -15,10 +15,10 @@ usage() {
 usage: tests/run.sh [--quick] [BAZEL OPTION...] [TARGET...]
 
 Without arguments: installs missing packages, makes the test images, runs every
-test with gcc 12, checks formatting and shell scripts, builds the examples as a
-user does and all with clang 14, runs the unprivileged tests and those tagged
-"asan" with ASan and UBSan, those tagged "tsan" with TSan, and each fuzzer for
-some seconds.
+test with gcc 12 and kernel tests once more in a VM (tests/vm), checks formatting
+and shell scripts, builds the examples as a user does and all with clang 14, runs
+the unprivileged tests and those tagged "asan" with ASan and UBSan, those tagged
+"tsan" with TSan, and each fuzzer for some seconds.
 
   --quick      only the formatting and the tests that are not tagged "slow",
                taking unchanged results from the last run
@@ -64,6 +64,8 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/caisson-tests.XXXXXX") || exit 1
 bazel_log=$scratch/bazel.log
 # shellcheck source=third_party/bazel.sh
 . third_party/bazel.sh
+# shellcheck source=third_party/test_cases.sh
+. third_party/test_cases.sh
 mkdir -p "$CAISSON_CACHE_DIR" || exit 1
 
 shut_down() {
@@ -101,40 +103,6 @@ finish() {
 
 # ---- the tests ----------------------------------------------------------------
 
-# cases FILE...: of GoogleTest's or bazel's XML: "passed failed skipped", and into
-# $scratch/bad what did not pass.
-cases() {
-  awk -v target="$1" -v bad="$scratch/bad" '
-    function attribute(name, found) {
-      if (!match($0, " " name "=\"[^\"]*\"")) return ""
-      found = substr($0, RSTART, RLENGTH)
-      sub(/^[^"]*"/, "", found); sub(/"$/, "", found)
-      return found
-    }
-    function close_case() {
-      if (!open) return
-      if (state == "failed") failed++
-      else if (state == "skipped") skipped++
-      else passed++
-      if (state != "passed") printf "%-8s %s %s\n", state, target, name >>bad
-      open = 0
-    }
-    # Text of the test itself may look like anything.
-    in_text { if (!sub(/.*\]\]>/, "")) next; in_text = 0 }
-    { gsub(/<!\[CDATA\[.*\]\]>/, ""); in_text = sub(/<!\[CDATA\[.*/, "") }
-    /<testcase / {
-      close_case()
-      open = 1
-      name = attribute("classname") "." attribute("name")
-      sub(/^\./, "", name)
-      state = attribute("result") ~ /^(skipped|suppressed)$/ ? "skipped" : "passed"
-    }
-    /<(failure|error)[ >]/ { state = "failed" }
-    /<\/testcase>|<testcase [^>]*\/>/ { close_case() }
-    END { close_case(); print passed + 0, failed + 0, skipped + 0 }
-  ' "${@:2}"
-}
-
 # count TARGET STATUS TIME: adds one target to the totals, with a line.
 count() {
   local target=$1 status=$2 took=$3 path xml=() p=0 f=0 s=0 line
@@ -143,7 +111,7 @@ count() {
   case $status in
     PASSED | FLAKY | FAILED | TIMEOUT)
       mapfile -t xml < <(find -L "$path" -name test.xml 2>/dev/null)
-      ((${#xml[@]} == 0)) || read -r p f s < <(cases "$target" "${xml[@]}")
+      ((${#xml[@]} == 0)) || read -r p f s < <(cases "$target" "$scratch/bad" "${xml[@]}")
       ;;
   esac
   if [[ $status == PASSED || $status == FLAKY ]]; then
@@ -210,6 +178,34 @@ run_tests() {
     echo "failed   bazel test: exit status $status" >>"$scratch/bad"
   fi
 }
+
+# ---- the tests in the VM ------------------------------------------------------
+
+# run_in_vm ARGUMENT...: of tests/vm/run.sh, which says itself what fails.
+run_in_vm() {
+  local line
+  setpriv --pdeathsig TERM tests/vm/run.sh --bad "$scratch/bad" "$@" </dev/null | tee "$scratch/vm"
+  line=$(tail -n 1 "$scratch/vm")
+  if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
+    passed=$((passed + BASH_REMATCH[1]))
+    failed=$((failed + BASH_REMATCH[2]))
+    skipped=$((skipped + BASH_REMATCH[3]))
+  else
+    failed=$((failed + 1))
+    echo "failed   tests/vm/run.sh came to no end" >>"$scratch/bad"
+  fi
+}
+
+# Those of the kernel tests that have passed there, on another kernel. It takes
+# AppArmor or SELinux, not both.
+run_vm_tests() {
+  run_in_vm "${vm_targets[@]}"
+  run_in_vm --append lsm=landlock,lockdown,yama,integrity,selinux,bpf //tests/kernel:selinux_test
+}
+vm_targets=(
+  //lib/net:network_test //lib/net:traffic_test
+  //tests/kernel:{apparmor,id_range,namespaces,process,security,sysctl,volume}_test
+)
 
 # ---- further checks -----------------------------------------------------------
 
@@ -316,5 +312,8 @@ if ! third_party/install_deps.sh || ! images=$(examples/make_images.sh); then
 fi
 ((only_tests)) || check "formatting" check_format
 run_tests
-((only_tests || quick)) || further_checks
+if ((!only_tests && !quick)); then
+  [[ $(uname -m) != x86_64 ]] || run_vm_tests
+  further_checks
+fi
 finish
