@@ -203,6 +203,7 @@ run_vm_tests() {
   run_in_vm --append lsm=landlock,lockdown,yama,integrity,selinux,bpf //tests/kernel:selinux_test
 }
 vm_targets=(
+  //lib/cgroup/...
   //lib/net:network_test //lib/net:traffic_test
   //tests/kernel:{apparmor,id_range,namespaces,process,security,sysctl,volume}_test
 )

@@ -235,7 +235,8 @@ class [[nodiscard]] Cgroup final {
   // Descriptors that keep the group from Recover() when its owner is dead, for
   // a process in it that outlives the host (detached.h): as long as one of
   // them, or a duplicate in whatever process, is open, the group is somebody's.
-  // FAILED_PRECONDITION if it was destroyed.
+  // To be made once: FAILED_PRECONDITION later on; also if the group was
+  // destroyed, and for a child of another group, which is kept with that one.
   absl::StatusOr<std::vector<UniqueFd>> Lifelines() const;
   // From now on neither the destructor nor that of the CgroupParent destroys
   // the group. Destroy() still does.

@@ -36,6 +36,26 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
+// Whoever can lock the directory beside a group keeps it from Recover().
+TEST_F(CgroupKernelTest, LifelinesAreTheOwnersAlone) {
+  CgroupParent parent = Open();
+  ASSERT_OK_AND_ASSIGN(Cgroup group, parent.Create({.name = "job"}));
+  ASSERT_OK_AND_ASSIGN(const std::vector<UniqueFd> lifelines,
+                       group.Lifelines());
+  ASSERT_FALSE(lifelines.empty());
+  struct stat info;
+  ASSERT_EQ(::fstat(lifelines[0].get(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777, 0700u);
+  EXPECT_THAT(group.Lifelines(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                          HasSubstr("has lifelines already")));
+  ASSERT_OK_AND_ASSIGN(const Cgroup child, group.CreateChild({.name = "in"}));
+  EXPECT_THAT(child.Lifelines(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                          HasSubstr("lifelines of that")));
+  EXPECT_THAT(
+      parent.Create({.name = "caisson-lifeline.job"}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("library's own")));
+}
+
 // An owner that is killed leaves a process and groups; Recover() finds them and
 // leaves those of a living owner alone.
 TEST_F(CgroupKernelTest, RecoverAfterKillOfTheOwner) {

@@ -18,12 +18,15 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/layout.h"
+#include "lib/cgroup/place.h"
 #include "lib/sys/open.h"
 
 namespace caisson::cgroup {
 namespace {
 
 constexpr absl::string_view kLifelinePrefix = "caisson-lifeline.";
+// Whoever can open it can lock it.
+constexpr mode_t kMode = 0700;
 
 bool IsGone(const absl::Status& status) {
   const auto detail = GetErrorDetail(status);
@@ -127,9 +130,18 @@ absl::StatusOr<std::vector<UniqueFd>> LockGroup(const Filesystem& filesystem,
   }
   const Member& first = group.members().front();
   const std::string name = LifelineName(group.name());
+  // Recover() looks for owners, and below them for groups.
+  const std::vector<absl::string_view> components =
+      absl::StrSplit(first.dir.path, '/');
+  if (components.size() < 2 ||
+      !IsOwnerName(components[components.size() - 2])) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "cgroup ", Quoted(group.path()),
+        " is a child of another group: it is kept by the lifelines of that"));
+  }
   const std::string path =
       absl::StrCat(absl::StripSuffix(first.dir.path, group.name()), name);
-  const int error = filesystem.MakeDir(first.parent->borrow(), name, 0755);
+  const int error = filesystem.MakeDir(first.parent->borrow(), name, kMode);
   if (error != 0 && error != EEXIST) {
     return ErrnoError(error, absl::StrCat("mkdir(", Quoted(path), ")"),
                       {.step = "cgroup.lifeline", .path = path});
