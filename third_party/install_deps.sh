@@ -36,9 +36,9 @@ cross=(g++-aarch64-linux-gnu binutils-aarch64-linux-gnu libc6-dev-arm64-cross)
 tools=(
   busybox-static mmdebstrap debian-archive-keyring umoci skopeo
   ca-certificates curl git iproute2 libcap2-bin mount nftables python3-minimal
-  libarchive-tools pigz shellcheck uidmap util-linux xz-utils zstd
+  libarchive-tools pigz runc shellcheck uidmap util-linux xz-utils zstd
 )
-peers=(runc crun bubblewrap)
+peers=(crun bubblewrap)
 # AppArmor profiles and an SELinux policy are compiled and loaded in the VM.
 vm=(qemu-system-x86 qemu-system-common apparmor checkpolicy e2fsprogs)
 
