@@ -555,7 +555,9 @@ absl::Status Session::Detach(const Started& started, absl::string_view name,
                      .has_init = plan.valid() ? 1u : 0u};
   name.copy(request.name, kNameSize - 1);
   Message answer;
-  return Ask(request, fds, kDetached, &answer, nullptr).status();
+  const absl::Status status =
+      Ask(request, fds, kDetached, &answer, nullptr).status();
+  return status.ok() ? status : Annotate(status, Quoted(name));
 }
 
 absl::StatusOr<Session::Found> Session::Find(absl::string_view name) const {
