@@ -10,7 +10,10 @@
 // to the group (BPF_CGROUP_DEVICE); version 1 by the devices controller. Both
 // give the same answers, and where version 1 cannot express a list of rules it
 // is refused instead of approximated. A hybrid host uses eBPF; the controller
-// only where the kernel or the caller's rights do not allow that.
+// only where the kernel or the caller's rights do not allow that. A change of
+// the rules never allows for a moment what is refused before and after: where
+// version 1 could not do that, from naming what is allowed to naming what is
+// refused, it is refused while processes are in the group.
 //
 // What counts is the device's number, wherever and however its node is called.
 // What is open stays open. The groups above have their say, too.

@@ -14,6 +14,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/devices.h"
 #include "lib/cgroup/limits.h"
+#include "lib/cgroup/tree.h"
 #include "lib/sys/open.h"
 
 namespace caisson::cgroup {
@@ -45,8 +46,10 @@ class Setter final {
   // FAILED_PRECONDITION or INVALID_ARGUMENT before anything is written.
   absl::Status CheckDevices(const CgroupDeviceRules& rules) const;
   absl::Status SetDevices(const CgroupDeviceRules& rules) const;
-  absl::Status SetDevicesV1(const Dir& dir, const DeviceListV1& wanted) const;
-  absl::Status WriteDevicesV1(const DeviceListV1& current,
+  absl::StatusOr<DeviceListV1> ReadDevicesV1(const Member& member) const;
+  absl::Status SetDevicesV1(const Member& member,
+                            const DeviceListV1& wanted) const;
+  absl::Status WriteDevicesV1(const Member& member, const DeviceListV1& current,
                               const DeviceListV1& wanted) const;
   // The writes that take `write` back, the last of them first.
   std::vector<LimitWrite> Undo(const LimitWrite& write) const;
@@ -254,36 +257,66 @@ absl::Status Setter::SetDevices(const CgroupDeviceRules& rules) const {
   ASSIGN_OR_RETURN(const auto regions, DeviceRegions(rules));
   if (const Member* v1 = Find(CgroupController::kDevices)) {
     ASSIGN_OR_RETURN(const DeviceListV1 wanted, DeviceListOf(regions));
-    return SetDevicesV1(v1->dir, wanted);
+    return SetDevicesV1(*v1, wanted);
   }
   return filesystem_.SetDeviceProgram(Find(std::nullopt)->dir,
                                       DeviceProgram(regions));
 }
 
-absl::Status Setter::SetDevicesV1(const Dir& dir,
+absl::StatusOr<DeviceListV1> Setter::ReadDevicesV1(const Member& member) const {
+  ASSIGN_OR_RETURN(const std::string text,
+                   filesystem_.Read(member.dir, kDevicesListV1));
+  return ParseDeviceList(text);
+}
+
+absl::Status Setter::SetDevicesV1(const Member& member,
                                   const DeviceListV1& wanted) const {
-  const auto read = [&]() -> absl::StatusOr<DeviceListV1> {
-    ASSIGN_OR_RETURN(const std::string text,
-                     filesystem_.Read(dir, kDevicesListV1));
-    return ParseDeviceList(text);
-  };
-  ASSIGN_OR_RETURN(DeviceListV1 old, read());
-  if (device_list_.has_value()) old = *device_list_;
-  absl::Status status = WriteDevicesV1(old, wanted);
+  ASSIGN_OR_RETURN(DeviceListV1 old, ReadDevicesV1(member));
+  if (device_list_.has_value()) {
+    old = *device_list_;
+  } else if (!member.attached) {
+    // Its exceptions are the inherited ones, which no write drops.
+    old.complete = true;
+  }
+  const absl::Status status = WriteDevicesV1(member, old, wanted);
   if (status.ok()) {
     device_list_ = wanted;
     return status;
   }
-  const auto now = read();
+  auto now = ReadDevicesV1(member);
+  if (now.ok() && now->allow_by_default && old.complete) {
+    // At most these; to take back one that is not there changes nothing.
+    now->complete = true;
+    for (const DeviceListV1* list : {&std::as_const(old), &wanted}) {
+      if (!list->allow_by_default) continue;
+      now->exceptions.insert(now->exceptions.end(), list->exceptions.begin(),
+                             list->exceptions.end());
+    }
+  }
   const absl::Status undone =
-      now.ok() ? WriteDevicesV1(*now, old) : now.status();
+      now.ok() ? WriteDevicesV1(member, *now, old) : now.status();
   if (undone.ok()) return status;
+  if (now.ok()) device_list_ = *now;
   return Annotate(status, absl::StrCat("the device rules stay changed (",
                                        undone.message(), ")"));
 }
 
-absl::Status Setter::WriteDevicesV1(const DeviceListV1& current,
+absl::Status Setter::WriteDevicesV1(const Member& member,
+                                    const DeviceListV1& current,
                                     const DeviceListV1& wanted) const {
+  if (OpensForAMoment(current, wanted)) {
+    ASSIGN_OR_RETURN(const std::vector<pid_t> pids,
+                     ListProcesses(filesystem_, member.dir));
+    if (!pids.empty()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "limits.devices of ", Quoted(member.dir.path),
+          " change to \"allow all but\": the devices controller of cgroup v1 "
+          "would allow all devices to the ",
+          pids.size(),
+          " processes in the group for a moment; set such rules before the "
+          "first process starts, or name what is allowed"));
+    }
+  }
   for (const DeviceWrite& write : PlanDeviceList(current, wanted)) {
     RETURN_IF_ERROR(
         Write({CgroupController::kDevices,

@@ -48,12 +48,13 @@ std::vector<sys::BpfInstruction> DeviceProgram(
 struct DeviceListV1 {
   bool allow_by_default = false;
   std::vector<DeviceRegion> exceptions;  // `access` of each: what is excepted
+  bool complete = true;                  // or there may be more exceptions
 };
 // INVALID_ARGUMENT, naming the regions, for what version 1 cannot express.
 absl::StatusOr<DeviceListV1> DeviceListOf(
     const std::vector<DeviceRegion>& regions);
 
-// devices.list. Exceptions from "allow" are not shown there.
+// devices.list. Exceptions from "allow" are not shown there: not complete then.
 absl::StatusOr<DeviceListV1> ParseDeviceList(absl::string_view text);
 
 struct DeviceWrite {
@@ -61,9 +62,13 @@ struct DeviceWrite {
   std::string text;
 };
 // From what is to what shall be. What both allow is allowed all the time,
-// unless the default changes.
+// unless the default changes; what both refuse is refused all the time, unless
+// OpensForAMoment().
 std::vector<DeviceWrite> PlanDeviceList(const DeviceListV1& current,
                                         const DeviceListV1& wanted);
+
+// Whether everything is allowed between two of the writes.
+bool OpensForAMoment(const DeviceListV1& current, const DeviceListV1& wanted);
 
 }  // namespace caisson::cgroup
 

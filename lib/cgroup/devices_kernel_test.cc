@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
@@ -166,6 +167,47 @@ TEST_F(DevicesKernelTest, RulesAreReplaced) {
       }
     }
   }
+}
+
+// Whoever waits for a moment in which all is allowed waits in vain.
+TEST_F(DevicesKernelTest, V1StaysClosedWhileRulesChange) {
+  if (!layout().Find(CgroupController::kDevices).usable) {
+    return SkipIf("the devices controller of cgroup v1");
+  }
+  const CgroupDeviceRules few = Rules({"+c 1:3 rw"});
+  const std::vector<CgroupDeviceRules> but = {
+      Rules({"+a", "-c 1:11 rwm"}),
+      Rules({"+a", "-c 1:11 rwm", "-c 1:5 r", "-c 1:9 w"}),
+      Rules({"+a", "-c 1:11 rwm", "-c 1:9 r"})};
+  CgroupParent parent = Open({kV2});
+  ASSERT_OK_AND_ASSIGN(
+      Cgroup group,
+      parent.Create({.name = "closed", .limits = {.devices = but[0]}}));
+  Signal running;
+  {
+    Child child(group, [&] {
+      running.Send();
+      while (!ShouldGiveUp()) {
+        if (::open("/dev/kmsg", O_RDONLY | O_CLOEXEC) >= 0) return 1;
+      }
+      return 0;
+    });
+    running.Await();
+    for (int i = 0; i < 500; ++i) {
+      ASSERT_OK(group.SetLimits({.devices = but[i % but.size()]}));
+    }
+    // A change that the kernel cannot make so is refused.
+    ASSERT_OK(group.SetLimits({.devices = few}));
+    EXPECT_THAT(group.SetLimits({.devices = but[0]}),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("for a moment")));
+    ASSERT_OK(group.Kill());
+    const int status = child.Wait();
+    EXPECT_TRUE(WIFSIGNALED(status)) << "it opened what is refused";
+  }
+  EXPECT_EQ(AskIn(group), Expected(few));
+  ASSERT_OK(group.SetLimits({.devices = but[1]}));
+  EXPECT_EQ(AskIn(group), Expected(but[1]));
 }
 
 // A program that somebody else attached stays, and both have to agree.

@@ -179,17 +179,125 @@ TEST(DeviceListV1Test, WritesOfAChange) {
   EXPECT_EQ(Plan(all, few), "-a, +c 1:3 rwm, +c *:* m");
   // What both allow is never refused in between.
   EXPECT_EQ(Plan(few, other), "+c 1:3 rm, +c *:* m, +b 8:0 rwm, -c 1:3 w");
+  const DeviceListV1 but = ListOf({"+a", "-c 1:3 rw", "-b 8:0 rwm"});
+  EXPECT_EQ(Plan(all, but), "-c 1:3 rw, -b 8:0 rwm");
+  EXPECT_EQ(Plan(but, but), "-c 1:3 rw, -b 8:0 rwm");
+  EXPECT_EQ(Plan(but, ListOf({"+a", "-c 1:3 w", "-c 1:5 r"})),
+            "-c 1:3 w, -c 1:5 r, +c 1:3 r, +b 8:0 rwm");
+  EXPECT_EQ(Plan(but, all), "+c 1:3 rw, +b 8:0 rwm");
   EXPECT_EQ(Plan(few, all), "+a");
   EXPECT_EQ(Plan(few, ListOf({"+a", "-c 1:3 w"})), "+a, -c 1:3 w");
   EXPECT_EQ(Plan(few, ListOf({})), "-c 1:3 rwm, -c *:* m");
   EXPECT_EQ(Plan(all, ListOf({})), "-a");
 }
 
+// devcgroup_update_access() of security/device_cgroup.c.
+void Write(DeviceListV1& list, const DeviceWrite& write) {
+  if (write.text == "a") {
+    list = {.allow_by_default = write.allow};
+    return;
+  }
+  const auto rule = CgroupDeviceRule::Parse(write.text);
+  ASSERT_OK(rule);
+  const char type = rule->type == Type::kBlock ? 'b' : 'c';
+  const uint8_t access = (rule->mknod ? kMknod : 0) | (rule->read ? kRead : 0) |
+                         (rule->write ? kWrite : 0);
+  const bool add = write.allow != list.allow_by_default;
+  for (DeviceRegion& e : list.exceptions) {
+    if (e.type != type || e.major != rule->major || e.minor != rule->minor) {
+      continue;
+    }
+    e.access =
+        static_cast<uint8_t>(add ? e.access | access : e.access & ~access);
+    return;
+  }
+  if (add) list.exceptions.push_back({type, rule->major, rule->minor, access});
+}
+
+// In small numbers, so that lists have much in common.
+DeviceListV1 RandomList(std::mt19937& random) {
+  const auto pick = [&](int n) { return static_cast<int>(random() % n); };
+  for (;;) {
+    CgroupDeviceRules rules;
+    if (pick(2) == 0) rules.rules.push_back({.allow = true});
+    const bool allow = rules.rules.empty();
+    for (int i = pick(4); i > 0; --i) {
+      CgroupDeviceRule& rule = rules.rules.emplace_back();
+      rule.allow = allow;
+      rule.type = pick(3) == 0 ? Type::kBlock : Type::kCharacter;
+      if (pick(4) != 0) rule.major = pick(2);
+      if (pick(4) != 0) rule.minor = pick(2);
+      rule.read = pick(2) != 0;
+      rule.write = pick(2) != 0;
+      rule.mknod = pick(2) != 0;
+    }
+    const auto regions = DeviceRegions(rules);
+    EXPECT_OK(regions);
+    if (auto list = DeviceListOf(*regions); list.ok()) return *list;
+  }
+}
+
+// What `list` allows of every device, one kind of access at a time.
+std::string Answers(const DeviceListV1& list) {
+  std::string answers;
+  for (const char type : {'c', 'b'}) {
+    for (const uint32_t major : {0u, 1u, 2u}) {
+      for (const uint32_t minor : {0u, 1u, 2u}) {
+        for (const uint8_t access : {kMknod, kRead, kWrite}) {
+          answers += AskV1(list, type, major, minor, access) ? '1' : '0';
+        }
+      }
+    }
+  }
+  return answers;
+}
+
+TEST(DeviceListV1Test, NothingOpensBetweenTwoWrites) {
+  std::mt19937 random(11);
+  int changes_of_open_lists = 0, opening = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const DeviceListV1 from = RandomList(random);
+    const DeviceListV1 to = RandomList(random);
+    const std::string before = Answers(from), after = Answers(to);
+    const bool opens = OpensForAMoment(from, to);
+    EXPECT_EQ(opens, !from.allow_by_default && to.allow_by_default &&
+                         !to.exceptions.empty());
+    opening += opens ? 1 : 0;
+    changes_of_open_lists +=
+        from.allow_by_default && to.allow_by_default && !from.exceptions.empty()
+            ? 1
+            : 0;
+    DeviceListV1 now = from;
+    for (const DeviceWrite& write : PlanDeviceList(from, to)) {
+      Write(now, write);
+      const std::string between = Answers(now);
+      for (size_t i = 0; i < between.size() && !opens; ++i) {
+        ASSERT_FALSE(between[i] == '1' && before[i] == '0' && after[i] == '0')
+            << round << ": " << Plan(from, to) << " at " << write.text;
+      }
+    }
+    ASSERT_EQ(Answers(now), after) << round << ": " << Plan(from, to);
+  }
+  EXPECT_GT(changes_of_open_lists, 50);
+  EXPECT_GT(opening, 50);
+}
+
+TEST(DeviceListV1Test, UnknownExceptionsAreSetAnew) {
+  ASSERT_OK_AND_ASSIGN(const auto unknown, ParseDeviceList("a *:* rwm\n"));
+  const DeviceListV1 but = ListOf({"+a", "-c 1:3 w"});
+  EXPECT_EQ(Plan(unknown, but), "+a, -c 1:3 w");
+  EXPECT_TRUE(OpensForAMoment(unknown, but));
+  EXPECT_FALSE(OpensForAMoment(unknown, ListOf({"+a"})));
+  EXPECT_FALSE(OpensForAMoment(unknown, ListOf({"+c 1:3 r"})));
+}
+
 TEST(DeviceListV1Test, ReadsDevicesList) {
   ASSERT_OK_AND_ASSIGN(DeviceListV1 list, ParseDeviceList("a *:* rwm\n"));
   EXPECT_TRUE(list.allow_by_default);
+  EXPECT_FALSE(list.complete);
   ASSERT_OK_AND_ASSIGN(list, ParseDeviceList("c *:* m\nb 8:16 rw\n"));
   EXPECT_FALSE(list.allow_by_default);
+  EXPECT_TRUE(list.complete);
   ASSERT_EQ(list.exceptions.size(), 2);
   EXPECT_EQ(RegionText(list.exceptions[1]), "b 8:16 rw");
   ASSERT_OK_AND_ASSIGN(list, ParseDeviceList(""));

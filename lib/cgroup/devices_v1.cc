@@ -72,6 +72,7 @@ absl::StatusOr<DeviceListV1> ParseDeviceList(absl::string_view text) {
                      CgroupDeviceRule::Parse(line));
     if (rule.type == CgroupDeviceRule::Type::kAll) {
       list.allow_by_default = true;
+      list.complete = false;
       continue;
     }
     DeviceRegion& exception = list.exceptions.emplace_back();
@@ -84,16 +85,31 @@ absl::StatusOr<DeviceListV1> ParseDeviceList(absl::string_view text) {
   return list;
 }
 
+namespace {
+
+// The kernel changes the default only together with dropping all exceptions,
+// and those from "allow" that are not known can go in no other way.
+bool StartsAnew(const DeviceListV1& current, const DeviceListV1& wanted) {
+  return current.allow_by_default != wanted.allow_by_default ||
+         !current.complete;
+}
+
+}  // namespace
+
+bool OpensForAMoment(const DeviceListV1& current, const DeviceListV1& wanted) {
+  return wanted.allow_by_default && !wanted.exceptions.empty() &&
+         StartsAnew(current, wanted);
+}
+
 std::vector<DeviceWrite> PlanDeviceList(const DeviceListV1& current,
                                         const DeviceListV1& wanted) {
   std::vector<DeviceWrite> writes;
-  // The exceptions from "allow" cannot be read, so they are all set anew.
-  const bool reset = current.allow_by_default || wanted.allow_by_default;
-  if (reset) writes.push_back({wanted.allow_by_default, "a"});
+  const bool anew = StartsAnew(current, wanted);
+  if (anew) writes.push_back({wanted.allow_by_default, "a"});
   for (const DeviceRegion& exception : wanted.exceptions) {
     writes.push_back({!wanted.allow_by_default, RegionText(exception)});
   }
-  if (reset) return writes;
+  if (anew) return writes;
   for (const DeviceRegion& old : current.exceptions) {
     DeviceRegion gone = old;
     for (const DeviceRegion& kept : wanted.exceptions) {
@@ -101,7 +117,9 @@ std::vector<DeviceWrite> PlanDeviceList(const DeviceListV1& current,
         gone.access &= static_cast<uint8_t>(~kept.access);
       }
     }
-    if (gone.access != 0) writes.push_back({false, RegionText(gone)});
+    if (gone.access != 0) {
+      writes.push_back({wanted.allow_by_default, RegionText(gone)});
+    }
   }
   return writes;
 }

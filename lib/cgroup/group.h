@@ -31,6 +31,7 @@ struct Member {
   Dir dir;
   // Owned by the group's keep_alive; null in what Recover() finds.
   const CgroupHierarchy* hierarchy = nullptr;
+  bool attached = false;  // what its owner did to it before is not known
 };
 
 // FAILED_PRECONDITION: `field` needs what the group called `name` is not in.

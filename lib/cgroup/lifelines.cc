@@ -181,6 +181,7 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
     Member member;
     member.version = version;
     member.hierarchy = hierarchy;
+    member.attached = true;
     // Its parent cannot become another while it is open.
     const int parent =
         ::openat(lifeline.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
