@@ -1,7 +1,9 @@
 #include "lib/cgroup/bootstrap.h"
 
 #include <errno.h>
+#include <sys/file.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -9,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "caisson/error.h"
+#include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/layout.h"
@@ -22,32 +25,26 @@ constexpr char kSubtreeControl[] = "cgroup.subtree_control";
 constexpr mode_t kLeafMode = 0755;
 // Processes fork while they are moved; those that are young are moved next.
 constexpr int kMaxRounds = 100;
+// Whoever may read the group's directory can hold its lock.
+constexpr absl::Duration kLockTimeout = absl::Seconds(10);
+constexpr absl::Duration kLockPause = absl::Milliseconds(2);
+
+using Pids = std::vector<std::string>;
 
 bool HasErrno(const absl::Status& status, int error) {
   const auto detail = GetErrorDetail(status);
   return detail.has_value() && detail->error == error;
 }
 
-// The calling process's group in version 2.
+// A group of version 2.
 struct OwnGroup {
   const CgroupHierarchy* hierarchy = nullptr;
+  std::string path;
   Dir dir;
-  bool root = false;  // of the hierarchy: it alone has no cgroup.type
+  ControllerSet enabled;  // for its children
+  bool root = false;      // of the hierarchy: it alone has no cgroup.type
+  bool left = false;      // the caller is in the leaf below already
 };
-
-absl::StatusOr<OwnGroup> OpenOwn(const Filesystem& filesystem,
-                                 const DetectedLayout& detected) {
-  OwnGroup own;
-  own.hierarchy = &detected.layout.hierarchies[0];
-  ASSIGN_OR_RETURN(const std::string below,
-                   PathBelowMount(*own.hierarchy, own.hierarchy->own_path));
-  ASSIGN_OR_RETURN(UniqueFd mount, filesystem.OpenMount(detected.mounts[0]));
-  ASSIGN_OR_RETURN(
-      own.dir, filesystem.OpenDir(mount.borrow(), own.hierarchy->mount_point,
-                                  below.empty() ? "." : below));
-  own.root = !filesystem.Read(own.dir, "cgroup.type").ok();
-  return own;
-}
 
 absl::StatusOr<ControllerSet> ReadSet(const Filesystem& filesystem,
                                       const Dir& dir, absl::string_view file) {
@@ -60,6 +57,60 @@ absl::StatusOr<ControllerSet> ReadSet(const Filesystem& filesystem,
     }
   }
   return set;
+}
+
+// Calls of other processes and threads wait until this one is done.
+absl::Status Lock(const Dir& dir) {
+  const Deadline deadline(kLockTimeout);
+  while (::flock(dir.fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK || deadline.expired()) {
+      return ErrnoError(errno, absl::StrCat("flock(", Quoted(dir.path), ")"),
+                        {.step = "cgroup.bootstrap",
+                         .path = dir.path,
+                         .hint = "somebody else has had the group's directory "
+                                 "locked for 10 seconds"});
+    }
+    deadline.Poll({}, kLockPause);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<OwnGroup> OpenLocked(const Filesystem& filesystem,
+                                    const DetectedLayout& detected,
+                                    std::string path) {
+  OwnGroup group;
+  group.hierarchy = &detected.layout.hierarchies[0];
+  group.path = std::move(path);
+  ASSIGN_OR_RETURN(const std::string below,
+                   PathBelowMount(*group.hierarchy, group.path));
+  ASSIGN_OR_RETURN(UniqueFd mount, filesystem.OpenMount(detected.mounts[0]));
+  ASSIGN_OR_RETURN(group.dir, filesystem.OpenDir(mount.borrow(),
+                                                 group.hierarchy->mount_point,
+                                                 below.empty() ? "." : below));
+  RETURN_IF_ERROR(Lock(group.dir));
+  group.root = !filesystem.Read(group.dir, "cgroup.type").ok();
+  ASSIGN_OR_RETURN(group.enabled,
+                   ReadSet(filesystem, group.dir, kSubtreeControl));
+  return group;
+}
+
+// The caller's group; if a call before this one has moved the caller to the
+// leaf, the one above.
+absl::StatusOr<OwnGroup> OpenOwn(const Filesystem& filesystem,
+                                 const DetectedLayout& detected,
+                                 const std::string& leaf) {
+  const std::string& own = detected.layout.hierarchies[0].own_path;
+  const size_t slash = own.rfind('/');
+  if (slash != std::string::npos && own.substr(slash + 1) == leaf) {
+    auto above = OpenLocked(filesystem, detected,
+                            slash == 0 ? "/" : own.substr(0, slash));
+    if (above.ok() && !above->root && above->enabled.any()) {
+      above->left = true;
+      return above;
+    }
+  }
+  return OpenLocked(filesystem, detected, own);
 }
 
 absl::StatusOr<ControllerSet> WantedOf(const Filesystem& filesystem,
@@ -100,13 +151,16 @@ absl::Status MoveError(const absl::Status& status, const Dir& leaf) {
       {.step = "cgroup.bootstrap", .path = leaf.path, .hint = hint});
 }
 
+absl::StatusOr<Pids> ReadPids(const Filesystem& filesystem, const Dir& dir) {
+  ASSIGN_OR_RETURN(const std::string text, filesystem.Read(dir, kProcs));
+  return Pids(absl::StrSplit(text, '\n', absl::SkipEmpty()));
+}
+
 // All processes of `from`. Those that end meanwhile do not matter.
 absl::Status MoveAll(const Filesystem& filesystem, const Dir& from,
                      const Dir& to, std::vector<pid_t>& moved) {
   for (int round = 0; round < kMaxRounds; ++round) {
-    ASSIGN_OR_RETURN(const std::string text, filesystem.Read(from, kProcs));
-    const std::vector<std::string> pids =
-        absl::StrSplit(text, '\n', absl::SkipEmpty());
+    ASSIGN_OR_RETURN(const Pids pids, ReadPids(filesystem, from));
     if (pids.empty()) return absl::OkStatus();
     for (const std::string& pid : pids) {
       // "0" would be the caller; here it is a process that it cannot see.
@@ -124,6 +178,24 @@ absl::Status MoveAll(const Filesystem& filesystem, const Dir& from,
                    ": processes appear in it as fast as they are moved away"));
 }
 
+// The processes of `leaf` but those that were there before: not by the PIDs
+// that were moved, for some may have children by now, or have ended.
+void MoveBack(const Filesystem& filesystem, const Dir& leaf, const Dir& to,
+              const Pids& before) {
+  bool any = true;
+  for (int round = 0; any && round < kMaxRounds; ++round) {
+    any = false;
+    const auto pids = ReadPids(filesystem, leaf);
+    if (!pids.ok()) return;
+    for (const std::string& pid : *pids) {
+      if (std::find(before.begin(), before.end(), pid) != before.end()) {
+        continue;
+      }
+      any = filesystem.Write(to, kProcs, pid).ok() || any;
+    }
+  }
+}
+
 // Moves the processes of `own` to the leaf and enables `missing`, or neither.
 absl::Status MoveAndEnable(const Filesystem& filesystem, const OwnGroup& own,
                            const std::string& leaf_name,
@@ -136,47 +208,42 @@ absl::Status MoveAndEnable(const Filesystem& filesystem, const OwnGroup& own,
     leaf = filesystem.OpenDir(own.dir.fd.borrow(), own.dir.path, leaf_name);
   }
   RETURN_IF_ERROR(leaf.status());
+  ASSIGN_OR_RETURN(const Pids before, ReadPids(filesystem, *leaf));
+  ControllerSet enabled;
   absl::Cleanup undo = [&] {
-    for (const CgroupController controller : ToVector(missing)) {
+    for (const CgroupController controller : ToVector(enabled)) {
       (void)filesystem.Write(
           own.dir, kSubtreeControl,
           absl::StrCat("-", CgroupControllerName(controller)));
     }
-    for (const pid_t pid : result.moved) {
-      (void)filesystem.Write(own.dir, kProcs, absl::StrCat(pid));
-    }
+    MoveBack(filesystem, *leaf, own.dir, before);
     if (made) (void)filesystem.RemoveDir(own.dir.fd.borrow(), leaf_name);
-    result.moved.clear();
   };
   RETURN_IF_ERROR(MoveAll(filesystem, own.dir, *leaf, result.moved));
-  RETURN_IF_ERROR(EnableIn(filesystem, own.dir, missing));
+  RETURN_IF_ERROR(EnableIn(filesystem, own.dir, missing, &enabled));
   std::move(undo).Cancel();
   result.leaf = Join(result.path, leaf_name);
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<CgroupBootstrap> Bootstrap(
-    const Filesystem& filesystem, const CgroupBootstrapOptions& options) {
-  RETURN_IF_ERROR(ValidateName(options.leaf));
-  ASSIGN_OR_RETURN(const DetectedLayout detected, DetectLayout(filesystem));
-  const std::vector<CgroupHierarchy>& hierarchies = detected.layout.hierarchies;
-  if (hierarchies.empty()) {
-    return absl::FailedPreconditionError(
-        "no cgroup hierarchy is mounted: mount -t cgroup2 none DIR");
-  }
+absl::StatusOr<CgroupBootstrap> BootstrapIn(
+    const Filesystem& filesystem, const DetectedLayout& detected,
+    const OwnGroup& own, const CgroupBootstrapOptions& options) {
   CgroupBootstrap result;
-  result.path = hierarchies[0].own_path;
-  if (hierarchies[0].version == CgroupVersion::kV1) return result;
-  ASSIGN_OR_RETURN(const OwnGroup own, OpenOwn(filesystem, detected));
+  result.path = own.path;
   ASSIGN_OR_RETURN(const ControllerSet wanted,
                    WantedOf(filesystem, own.dir, options));
-  ASSIGN_OR_RETURN(const ControllerSet enabled,
-                   ReadSet(filesystem, own.dir, kSubtreeControl));
-  const ControllerSet missing = wanted & ~enabled;
+  const ControllerSet missing = wanted & ~own.enabled;
   if (missing.none()) return result;
-  if (own.root) {
+  if (!options.unsafe_even_if_not_delegated && filesystem.SystemdBooted() &&
+      !filesystem.IsDelegated(own.dir)) {
+    CgroupLayout layout = detected.layout;
+    layout.hierarchies[0].own_path = own.path;
+    layout.systemd = true;
+    return absl::FailedPreconditionError(
+        absl::StrCat("cgroup ", Quoted(own.path), ": ", Advice(layout)));
+  }
+  if (own.root || own.left) {
     RETURN_IF_ERROR(EnableIn(filesystem, own.dir, missing));
   } else {
     RETURN_IF_ERROR(
@@ -184,6 +251,35 @@ absl::StatusOr<CgroupBootstrap> Bootstrap(
   }
   result.enabled = ToVector(missing);
   return result;
+}
+
+}  // namespace
+
+absl::StatusOr<CgroupBootstrap> Bootstrap(
+    const Filesystem& filesystem, const CgroupBootstrapOptions& options) {
+  RETURN_IF_ERROR(ValidateName(options.leaf));
+  for (int round = 0; round < kMaxRounds; ++round) {
+    ASSIGN_OR_RETURN(const std::string before,
+                     filesystem.ReadProc("self/cgroup"));
+    ASSIGN_OR_RETURN(const DetectedLayout detected, DetectLayout(filesystem));
+    const auto& hierarchies = detected.layout.hierarchies;
+    if (hierarchies.empty()) {
+      return absl::FailedPreconditionError(
+          "no cgroup hierarchy is mounted: mount -t cgroup2 none DIR");
+    }
+    if (hierarchies[0].version == CgroupVersion::kV1) {
+      CgroupBootstrap nothing;
+      nothing.path = hierarchies[0].own_path;
+      return nothing;
+    }
+    ASSIGN_OR_RETURN(const OwnGroup own,
+                     OpenOwn(filesystem, detected, options.leaf));
+    ASSIGN_OR_RETURN(const std::string now, filesystem.ReadProc("self/cgroup"));
+    // Else a concurrent call has moved this process before the lock was got.
+    if (now == before) return BootstrapIn(filesystem, detected, own, options);
+  }
+  return absl::AbortedError(
+      "the calling process is moved from group to group all the time");
 }
 
 absl::StatusOr<std::vector<CgroupMembership>> Memberships(

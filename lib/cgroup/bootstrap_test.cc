@@ -3,6 +3,7 @@
 #include "lib/cgroup/bootstrap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ void Settle(FakeCgroupfs& fs) {
   fs.Set("unified/ours/cgroup.controllers", "cpu memory pids");
   fs.Set("unified/ours/cgroup.procs", "12\n34\n");
   fs.own_path = "/ours";
+  fs.own_pid = "34";
 }
 
 TEST(BootstrapTest, MovesAndEnables) {
@@ -48,9 +50,95 @@ TEST(BootstrapTest, MovesAndEnables) {
   EXPECT_EQ(fs.Get("unified/ours/cgroup.subtree_control"), "cpu memory pids");
   // Nothing is left to do.
   fs.log.clear();
+  ASSERT_EQ(fs.own_path, "/ours/host");
   ASSERT_OK_AND_ASSIGN(const CgroupBootstrap again, Bootstrap(fs, {}));
+  EXPECT_EQ(again.path, "/ours");
   EXPECT_THAT(again.moved, IsEmpty());
+  EXPECT_THAT(again.enabled, IsEmpty());
   EXPECT_THAT(fs.log, IsEmpty());
+}
+
+TEST(BootstrapTest, ASecondCallEnablesMoreInTheSameGroup) {
+  FakeCgroupfs fs(Kind::kV2);
+  Settle(fs);
+  ASSERT_OK(Bootstrap(fs, {.controllers = {CgroupController::kCpu}}));
+  ASSERT_OK_AND_ASSIGN(
+      const CgroupBootstrap again,
+      Bootstrap(fs, {.controllers = {CgroupController::kPids}}));
+  EXPECT_EQ(again.path, "/ours");
+  EXPECT_THAT(again.moved, IsEmpty());
+  EXPECT_THAT(again.enabled, ElementsAre(CgroupController::kPids));
+  EXPECT_EQ(fs.Get("unified/ours/cgroup.subtree_control"), "cpu pids");
+  EXPECT_FALSE(fs.Exists("unified/ours/host/host"));
+}
+
+// A group that has the leaf's name by chance.
+TEST(BootstrapTest, NothingIsEnabledAboveAGroupOfThatName) {
+  FakeCgroupfs fs(Kind::kV2);
+  Settle(fs);
+  ASSERT_OK_AND_ASSIGN(const CgroupBootstrap result,
+                       Bootstrap(fs, {.leaf = "ours"}));
+  EXPECT_EQ(result.path, "/ours");
+  EXPECT_EQ(result.leaf, "/ours/ours");
+  EXPECT_EQ(fs.Get("unified/cgroup.subtree_control"), "");
+}
+
+TEST(BootstrapTest, SystemdHasToGiveTheGroupAway) {
+  FakeCgroupfs fs(Kind::kV2);
+  Settle(fs);
+  fs.systemd = true;
+  const auto before = fs.Directories();
+  fs.log.clear();
+  EXPECT_THAT(
+      Bootstrap(fs, {}),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               ::testing::AllOf(HasSubstr("\"/ours\""),
+                                HasSubstr("systemd-run --scope -p Delegate"))));
+  EXPECT_THAT(fs.log, IsEmpty());
+  EXPECT_EQ(fs.Directories(), before);
+  ASSERT_OK(Bootstrap(fs, {.controllers = {CgroupController::kCpu},
+                           .unsafe_even_if_not_delegated = true}));
+  // It is the group above the leaf that counts.
+  EXPECT_THAT(Bootstrap(fs, {}), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                          HasSubstr("\"/ours\"")));
+  fs.delegated = "unified/ours";
+  ASSERT_OK(Bootstrap(fs, {}));
+  EXPECT_EQ(fs.Get("unified/ours/cgroup.subtree_control"), "cpu memory pids");
+}
+
+// One process forks just before the step that fails.
+TEST(BootstrapTest, ChildrenBornInTheLeafComeBack) {
+  FakeCgroupfs fs(Kind::kV2);
+  Settle(fs);
+  const auto before = fs.Directories();
+  fs.fault = [&](const std::string& operation) {
+    if (!absl::StrContains(operation, "+memory")) return 0;
+    fs.Set("unified/ours/host/cgroup.procs", "12\n34\n56\n");
+    return EIO;
+  };
+  EXPECT_FALSE(Bootstrap(fs, {}).ok());
+  EXPECT_EQ(fs.Get("unified/ours/cgroup.procs"), "12\n34\n56");
+  EXPECT_EQ(fs.Get("unified/ours/cgroup.subtree_control"), "");
+  EXPECT_EQ(fs.Directories(), before);
+}
+
+TEST(BootstrapTest, AFailureLeavesAloneWhatIsOfOthers) {
+  FakeCgroupfs fs(Kind::kV2);
+  Settle(fs);
+  const UniqueFd ours(::open((fs.root() + "/unified/ours").c_str(),
+                             O_PATH | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(fs.MakeDir(ours.borrow(), "host", 0755), 0);
+  fs.Set("unified/ours/host/cgroup.procs", "7\n");
+  fs.fault = [&](const std::string& operation) {
+    if (!absl::StrContains(operation, "+memory")) return 0;
+    // Somebody else enables it meanwhile.
+    fs.Set("unified/ours/cgroup.subtree_control", "pids cpu");
+    return EIO;
+  };
+  EXPECT_FALSE(Bootstrap(fs, {}).ok());
+  EXPECT_EQ(fs.Get("unified/ours/cgroup.procs"), "12\n34");
+  EXPECT_EQ(fs.Get("unified/ours/host/cgroup.procs"), "7");
+  EXPECT_EQ(fs.Get("unified/ours/cgroup.subtree_control"), "pids");
 }
 
 TEST(BootstrapTest, AFailureAtAnyStepChangesNothing) {

@@ -288,6 +288,8 @@ void FakeCgroupfs::Move(const std::string& pid,
     if (directory == group) pids.push_back(pid);
     Set(path, absl::StrJoin(pids, "\n"));
   }
+  if (pid == own_pid)
+    own_path = absl::StrCat("/", group.substr(mount.size() + 1));
 }
 
 int FakeCgroupfs::RemoveDir(BorrowedFd parent, const std::string& name) const {
@@ -301,6 +303,10 @@ int FakeCgroupfs::RemoveDir(BorrowedFd parent, const std::string& name) const {
   }
   std::filesystem::remove_all(full);
   return 0;
+}
+
+bool FakeCgroupfs::IsDelegated(const Dir& dir) const {
+  return PathOf(dir.fd.borrow()) == delegated;
 }
 
 absl::Status FakeCgroupfs::ProbeDevicePrograms() const {

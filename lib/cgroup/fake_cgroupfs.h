@@ -27,8 +27,11 @@ class FakeCgroupfs final : public Filesystem {
   std::map<std::string, std::string> proc;  // more files of /proc
   mutable std::vector<std::string> log;     // operations that were let through
 
-  // Of the calling process in every hierarchy.
-  std::string own_path = "/";
+  // Of the calling process in every hierarchy; follows moves of `own_pid`.
+  mutable std::string own_path = "/";
+  std::string own_pid;
+  bool systemd = false;
+  std::string delegated;  // the group that systemd gave away
 
   const std::string& root() const { return root_; }
   std::string Get(const std::string& path) const;
@@ -45,6 +48,8 @@ class FakeCgroupfs final : public Filesystem {
   int MakeDir(BorrowedFd parent, const std::string& name,
               mode_t mode) const override;
   int RemoveDir(BorrowedFd parent, const std::string& name) const override;
+  bool SystemdBooted() const override { return systemd; }
+  bool IsDelegated(const Dir& dir) const override;
   // The programs are files "device_program".
   absl::Status ProbeDevicePrograms() const override;
   absl::Status SetDeviceProgram(

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +29,13 @@ namespace {
 
 // A file of cgroupfs or of /proc that is larger is not what we asked for.
 constexpr size_t kMaxFileSize = 64 << 20;
+
+// sd_booted(3).
+constexpr char kSystemdBooted[] = "/run/systemd/system";
+// What systemd marks the groups with that it gave away
+// (systemd.resource-control (5), Delegate=; xattrs since version 251,
+// "trusted." readable by root alone).
+constexpr const char* kDelegateMarks[] = {"user.delegate", "trusted.delegate"};
 
 // The kernel keeps 15 characters.
 constexpr char kDeviceProgramName[] = "caisson_devices";
@@ -93,6 +101,21 @@ int Filesystem::MakeDir(BorrowedFd parent, const std::string& name,
 
 int Filesystem::RemoveDir(BorrowedFd parent, const std::string& name) const {
   return ::unlinkat(parent.get(), name.c_str(), AT_REMOVEDIR) == 0 ? 0 : errno;
+}
+
+bool Filesystem::SystemdBooted() const {
+  struct stat st = {};
+  return ::lstat(kSystemdBooted, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool Filesystem::IsDelegated(const Dir& dir) const {
+  for (const char* mark : kDelegateMarks) {
+    char value = 0;
+    if (::fgetxattr(dir.fd.get(), mark, &value, 1) == 1 && value == '1') {
+      return true;
+    }
+  }
+  return false;
 }
 
 absl::Status Filesystem::ProbeDevicePrograms() const {

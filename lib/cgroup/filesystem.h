@@ -55,6 +55,10 @@ class Filesystem {
   virtual absl::Status Write(const Dir& dir, absl::string_view file,
                              absl::string_view value) const;
 
+  // Whether systemd manages the hierarchies, and whether it gave `dir` away.
+  virtual bool SystemdBooted() const;
+  virtual bool IsDelegated(const Dir& dir) const;
+
   // Whether this process may filter devices by eBPF programs; tries to load
   // one.
   virtual absl::Status ProbeDevicePrograms() const;

@@ -1,7 +1,5 @@
 // Whose hierarchies these are.
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <string>
@@ -12,23 +10,6 @@
 
 namespace caisson::cgroup {
 namespace {
-
-// sd_booted(3).
-constexpr char kSystemdBooted[] = "/run/systemd/system";
-// What systemd marks the groups with that it gave away
-// (systemd.resource-control (5), Delegate=; xattrs since version 251,
-// "trusted." readable by root alone).
-constexpr const char* kDelegateMarks[] = {"user.delegate", "trusted.delegate"};
-
-bool IsDelegated(const Dir& dir) {
-  for (const char* mark : kDelegateMarks) {
-    char value = 0;
-    if (::fgetxattr(dir.fd.get(), mark, &value, 1) == 1 && value == '1') {
-      return true;
-    }
-  }
-  return false;
-}
 
 bool IsWritable(const Dir& dir) {
   for (const char* file : {".", "cgroup.procs", "cgroup.subtree_control"}) {
@@ -41,8 +22,7 @@ bool IsWritable(const Dir& dir) {
 
 void DetectManager(const Filesystem& filesystem, const DetectedLayout& detected,
                    CgroupLayout& layout) {
-  struct stat st = {};
-  layout.systemd = ::lstat(kSystemdBooted, &st) == 0 && S_ISDIR(st.st_mode);
+  layout.systemd = filesystem.SystemdBooted();
   if (!layout.hierarchies.empty() &&
       layout.hierarchies[0].version == CgroupVersion::kV2) {
     const CgroupHierarchy& v2 = layout.hierarchies[0];
@@ -53,7 +33,7 @@ void DetectManager(const Filesystem& filesystem, const DetectedLayout& detected,
           filesystem.OpenDir(mount->borrow(), v2.mount_point,
                              below->empty() ? std::string(".") : *below);
       layout.own_group_writable = dir.ok() && IsWritable(*dir);
-      layout.own_group_delegated = dir.ok() && IsDelegated(*dir);
+      layout.own_group_delegated = dir.ok() && filesystem.IsDelegated(*dir);
     }
   }
   layout.advice = Advice(layout);

@@ -197,7 +197,8 @@ absl::Status SubtreeControlError(const Filesystem& filesystem, const Dir& dir,
 }  // namespace
 
 absl::Status EnableIn(const Filesystem& filesystem, const Dir& dir,
-                      const ControllerSet& controllers) {
+                      const ControllerSet& controllers,
+                      ControllerSet* enabled) {
   ASSIGN_OR_RETURN(const std::string text,
                    filesystem.Read(dir, kSubtreeControl));
   ControllerSet missing = controllers;
@@ -214,6 +215,7 @@ absl::Status EnableIn(const Filesystem& filesystem, const Dir& dir,
     if (!status.ok()) {
       return SubtreeControlError(filesystem, dir, name, status);
     }
+    if (enabled != nullptr) enabled->set(IndexOf(controller));
   }
   return absl::OkStatus();
 }

@@ -46,9 +46,12 @@ absl::StatusOr<Place> MakePlace(const Filesystem& filesystem,
 absl::Status EnableControllers(const Filesystem& filesystem,
                                const ControllerSet& controllers, Place& place);
 
-// v2: enables what is missing of `controllers` for the children of `dir`.
+// v2: enables what is missing of `controllers` for the children of `dir`. After
+// a failure what was enabled before it stays: others may use it by now. It is
+// added to `enabled`.
 absl::Status EnableIn(const Filesystem& filesystem, const Dir& dir,
-                      const ControllerSet& controllers);
+                      const ControllerSet& controllers,
+                      ControllerSet* enabled = nullptr);
 
 // mkdir of a group that can be joined at once, with an error that explains.
 absl::StatusOr<Dir> MakeGroupDir(const Filesystem& filesystem,
