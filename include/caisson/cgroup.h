@@ -85,12 +85,13 @@ struct CgroupOptions {
 // What a new process needs to be born in a group. Everything is opened for
 // the caller, close-on-exec, and independent of the Cgroup's lifetime.
 struct CgroupEntry {
-  // For clone3() with CLONE_INTO_CGROUP; none on a host without cgroup v2, and
-  // after Kill().
+  // For clone3() with CLONE_INTO_CGROUP; none on a host without cgroup v2, in a
+  // group that was attached, and after Kill() of the group or one that it was
+  // made in. What was opened before Kill() must not be used after it.
   UniqueFd v2_directory;
   // Files to which the child itself writes "0" while it still has one thread:
   // `tasks` of each v1 hierarchy (which does not wait for an RCU grace period
-  // as `cgroup.procs` does), and after Kill() `cgroup.procs` of v2.
+  // as `cgroup.procs` does), and without v2_directory `cgroup.procs` of v2.
   std::vector<UniqueFd> join_files;
 };
 
@@ -99,6 +100,9 @@ struct CgroupPath {
   CgroupVersion version = CgroupVersion::kV2;
   std::vector<CgroupController> controllers;  // that the group asked for there
   std::string directory;  // "/sys/fs/cgroup/memory/jobs/caisson-1-2f.../job-7"
+  // v2: enter by moving only. Kill() was called of the group or one that it was
+  // made in, or it was attached and its owner may have done so.
+  bool killed = false;
 };
 
 // The directory of a group in one v1 hierarchy, for showing it in a container.
@@ -219,13 +223,13 @@ class [[nodiscard]] Cgroup final {
   // those that are being forked, and waits until they are gone. The group stays
   // and can be entered again, on v2 by moving only: newer kernels (seen
   // in 6.18) kill what is born by CLONE_INTO_CGROUP in a group that cgroup.kill
-  // was ever written to. A fork bomb cannot outrun it: v2 uses cgroup.kill; on
-  // v1 nothing can be forked meanwhile (pids.max 0, or the freezer; on a host
-  // that mounts neither a bomb may win), and signals go to pidfds of verified
-  // members, never to a bare PID. A frozen group is thawed by it; on v1 what a
-  // group above keeps frozen cannot die, and the error names that one.
-  // DEADLINE_EXCEEDED names processes that outlived `timeout`. Precondition:
-  // the caller is not in the group.
+  // was ever written to, or to one above it; OpenEntry() knows. A fork bomb
+  // cannot outrun it: v2 uses cgroup.kill; on v1 nothing can be forked
+  // meanwhile (pids.max 0, or the freezer; on a host that mounts neither a bomb
+  // may win), and signals go to pidfds of verified members, never to a bare
+  // PID. A frozen group is thawed by it; on v1 what a group above keeps frozen
+  // cannot die, and the error names that one. DEADLINE_EXCEEDED names processes
+  // that outlived `timeout`. Precondition: the caller is not in the group.
   absl::Status Kill(absl::Duration timeout = kCgroupKillTimeout) const;
 
   // Kills what is inside and removes the group with all its descendants from

@@ -48,12 +48,14 @@ absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group) {
   CgroupEntry entry;
   for (const CgroupPath& place : group) {
     ASSIGN_OR_RETURN(Dir dir, OpenGroup(place));
-    if (place.version == CgroupVersion::kV2) {
+    const bool v2 = place.version == CgroupVersion::kV2;
+    if (v2 && !place.killed) {
       // Moving there by cgroup.procs would wait for an RCU grace period.
       entry.v2_directory = std::move(dir.fd);
       continue;
     }
-    auto file = filesystem.OpenFile(dir, "tasks", O_WRONLY);
+    auto file =
+        filesystem.OpenFile(dir, v2 ? "cgroup.procs" : "tasks", O_WRONLY);
     if (!file.ok()) return Gone(file.status());
     entry.join_files.push_back(*std::move(file));
   }

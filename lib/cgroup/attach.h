@@ -13,7 +13,8 @@
 
 namespace caisson::cgroup {
 
-// As Cgroup::OpenEntry(), for a group that was never killed.
+// As Cgroup::OpenEntry(). Whoever is in the group now entered it after the last
+// Kill(), so CgroupPath::killed of that time still holds.
 // FAILED_PRECONDITION if it was destroyed.
 absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group);
 

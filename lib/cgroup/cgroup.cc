@@ -44,8 +44,9 @@ const std::string& Cgroup::path() const { return group_->path(); }
 std::vector<CgroupPath> Cgroup::paths() const {
   std::vector<CgroupPath> paths;
   for (const cgroup::Member& member : group_->members()) {
-    paths.push_back({member.version, cgroup::ToVector(member.controllers),
-                     member.dir.path});
+    paths.push_back(
+        {member.version, cgroup::ToVector(member.controllers), member.dir.path,
+         member.version == CgroupVersion::kV2 && group_->WasKilled()});
   }
   return paths;
 }

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "caisson/cgroup.h"
 #include "lib/base/status_matchers.h"
+#include "lib/cgroup/attach.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/kernel_fixture.h"
 #include "lib/cgroup/limits.h"
@@ -163,6 +164,47 @@ TEST_P(CgroupKillTest, DestroyRemovesDescendantsWithTheirProcesses) {
   EXPECT_EQ(pids.size(), children.size());
   EXPECT_OK(group.Destroy());
   for (auto& child : children) EXPECT_EQ(WTERMSIG(child->Wait()), SIGKILL);
+}
+
+// The kernel would kill at birth what is born there (kill_seq).
+TEST_P(CgroupKillTest, ProcessesStartInChildrenOfAKilledGroup) {
+  ASSERT_OK_AND_ASSIGN(Cgroup pod, Create());
+  ASSERT_OK_AND_ASSIGN(Cgroup before, pod.CreateChild({.name = "before"}));
+  EXPECT_FALSE(before.paths()[0].killed);
+  Signal ready;
+  Child killed(before, [&] {
+    ready.Send();
+    return Sleep();
+  });
+  ready.Await();
+  EXPECT_OK(pod.Kill());
+  EXPECT_EQ(WTERMSIG(killed.Wait()), SIGKILL);
+  ASSERT_OK_AND_ASSIGN(Cgroup after, pod.CreateChild({.name = "after"}));
+  for (const Cgroup* group : {&pod, &before, &after}) {
+    Child child(*group, [] { return 7; });
+    const int status = child.Wait();
+    EXPECT_TRUE(WIFEXITED(status)) << "killed at birth in " << group->name();
+    EXPECT_EQ(WEXITSTATUS(status), 7);
+    // What Launcher::Exec() enters the group by.
+    ASSERT_OK_AND_ASSIGN(const CgroupEntry entry,
+                         cgroup::OpenEntry(group->paths()));
+    EXPECT_FALSE(entry.v2_directory.valid());
+    EXPECT_EQ(entry.join_files.size(), group->paths().size());
+  }
+}
+
+TEST_P(CgroupKillTest, ProcessesStartInAnAttachedGroupThatWasKilled) {
+  ASSERT_OK_AND_ASSIGN(Cgroup group, Create());
+  EXPECT_OK(group.Kill());
+  ASSERT_OK_AND_ASSIGN(auto lifelines, group.Lifelines());
+  ASSERT_OK_AND_ASSIGN(Cgroup attached, Cgroup::Attach(std::move(lifelines)));
+  ASSERT_OK_AND_ASSIGN(Cgroup below, attached.CreateChild({.name = "below"}));
+  for (const Cgroup* place : {&attached, &below}) {
+    Child child(*place, [] { return 7; });
+    const int status = child.Wait();
+    EXPECT_TRUE(WIFEXITED(status)) << "killed at birth in " << place->name();
+    EXPECT_EQ(WEXITSTATUS(status), 7);
+  }
 }
 
 TEST_F(CgroupKernelTest, DestroyOfADeepTreeNeedsFewDescriptors) {

@@ -127,6 +127,7 @@ absl::StatusOr<std::unique_ptr<Group>> CreateChild(
   auto group = std::make_unique<Group>(parent.filesystem(), options.name,
                                        Join(parent.path(), options.name),
                                        parent.keep_alive());
+  group->SetAbove(parent);
   absl::Cleanup undo = [&] {
     (void)group->Destroy(Deadline(kCgroupKillTimeout));
   };

@@ -64,12 +64,23 @@ const Member* Group::FindFreezerV1() const {
                                                                     : member;
 }
 
+bool Group::WasKilled() const {
+  for (const KillMark* mark = mark_.get(); mark != nullptr;
+       mark = mark->above.get()) {
+    if (mark->killed) return true;
+  }
+  // Its owner may have killed it, and no file tells.
+  const Member* v2 = FindV2();
+  return v2 != nullptr && v2->attached;
+}
+
 absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
   if (members_.empty()) return Destroyed(name_);
   CgroupEntry entry;
+  const bool killed = WasKilled();
   for (const Member& member : members_) {
     const bool v2 = member.version == CgroupVersion::kV2;
-    if (v2 && !killed_) {
+    if (v2 && !killed) {
       ASSIGN_OR_RETURN(entry.v2_directory,
                        sys::Duplicate(member.dir.fd.borrow()));
       continue;
@@ -169,9 +180,10 @@ absl::Status Group::Kill(const Deadline& deadline) const {
   for (const Member& member : members_) {
     if (member.version == CgroupVersion::kV2) {
       // The kernel compares the kill_seq of the parent's group with that of the
-      // child's: they stay different (kernel/cgroup/cgroup.c,
-      // cgroup_css_set_fork() and cgroup_post_fork()).
-      killed_ = true;
+      // child's: they stay different, in the groups below, too
+      // (kernel/cgroup/cgroup.c, cgroup_css_set_fork(), cgroup_post_fork() and
+      // cgroup_kill()).
+      mark_->killed = true;
       RETURN_IF_ERROR(KillUnified(*filesystem_, member.dir, barrier, deadline));
     } else {
       RETURN_IF_ERROR(KillListed(*filesystem_, member.dir, barrier, deadline));

@@ -38,6 +38,13 @@ struct Member {
 absl::Status MissingController(const std::string& name, absl::string_view field,
                                CgroupController controller);
 
+// That cgroup.kill was written to a group: nothing can be born in the v2
+// directories of it and of those that were below it any more.
+struct KillMark {
+  std::atomic<bool> killed = false;
+  std::shared_ptr<const KillMark> above;  // of the group that it was made in
+};
+
 // Thread-safe where const. Does nothing on destruction.
 class Group final {
  public:
@@ -49,6 +56,9 @@ class Group final {
         name_(std::move(name)),
         path_(std::move(path)),
         creator_(::getpid()) {}
+
+  // Before the group is used.
+  void SetAbove(const Group& parent) { mark_->above = parent.mark_; }
 
   // Members are removed in the reverse order of their addition.
   void Add(Member member) { members_.push_back(std::move(member)); }
@@ -76,6 +86,8 @@ class Group final {
 
   // FAILED_PRECONDITION after Destroy().
   absl::Status CheckExists() const;
+  // Whether a process can enter the v2 directory by being moved only.
+  bool WasKilled() const;
   absl::StatusOr<CgroupEntry> OpenEntry() const;
   // In a new group nothing needs to be remembered for a failure.
   enum class LimitMode { kNewGroup, kRestoreOnFailure };
@@ -104,8 +116,7 @@ class Group final {
   std::vector<Member> members_;
   // What was set last in v1; devices.list does not tell all of it.
   std::optional<DeviceListV1> device_list_;
-  // cgroup.kill was written: nothing can be born in the v2 directory any more.
-  mutable std::atomic<bool> killed_ = false;
+  const std::shared_ptr<KillMark> mark_ = std::make_shared<KillMark>();
 };
 
 }  // namespace caisson::cgroup

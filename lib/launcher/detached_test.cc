@@ -65,7 +65,8 @@ TEST(ProcessNoteTest, IsReadAsItWasWritten) {
       {CgroupVersion::kV2, {}, "/sys/fs/cgroup/with space\nand break"},
       {CgroupVersion::kV1,
        {CgroupController::kMemory, CgroupController::kIo},
-       "/sys/fs/cgroup/memory/x"}};
+       "/sys/fs/cgroup/memory/x"},
+      {CgroupVersion::kV2, {}, "/sys/fs/cgroup/y", /*killed=*/true}};
   note.descriptors = {"terminal", "keep", "keep"};
   ASSERT_OK_AND_ASSIGN(const ProcessNote read, ReadNote(WriteNote(note)));
   EXPECT_EQ(read.first_namespaces, note.first_namespaces);
@@ -74,7 +75,10 @@ TEST(ProcessNoteTest, IsReadAsItWasWritten) {
   EXPECT_TRUE(read.has_init);
   EXPECT_FALSE(read.default_policy);
   EXPECT_EQ(read.oom_kills_before, 3);
-  ASSERT_EQ(read.group.size(), 2u);
+  ASSERT_EQ(read.group.size(), 3u);
+  EXPECT_FALSE(read.group[0].killed);
+  EXPECT_EQ(read.group[2].version, CgroupVersion::kV2);
+  EXPECT_TRUE(read.group[2].killed);
   EXPECT_EQ(read.group[0].version, CgroupVersion::kV2);
   EXPECT_EQ(read.group[0].directory, note.group[0].directory);
   EXPECT_THAT(read.group[1].controllers,

@@ -32,7 +32,8 @@ std::optional<CgroupController> ControllerOf(absl::string_view name) {
 
 std::string GroupValue(const CgroupPath& place) {
   return absl::StrCat(
-      place.version == CgroupVersion::kV2 ? "2" : "1", " ",
+      place.version == CgroupVersion::kV2 ? "2" : "1",
+      place.killed ? "-killed " : " ",
       absl::StrJoin(place.controllers, ",",
                     [](std::string* out, CgroupController controller) {
                       absl::StrAppend(out, CgroupControllerName(controller));
@@ -40,7 +41,7 @@ std::string GroupValue(const CgroupPath& place) {
       " ", absl::CEscape(place.directory));
 }
 
-// "2 cpu,memory /sys/fs/cgroup/..."
+// "2 cpu,memory /sys/fs/cgroup/...", "2-killed cpu,memory /sys/fs/cgroup/..."
 std::optional<CgroupPath> ParseGroup(absl::string_view value) {
   const std::vector<absl::string_view> parts =
       absl::StrSplit(value, absl::MaxSplits(' ', 2));
@@ -48,7 +49,9 @@ std::optional<CgroupPath> ParseGroup(absl::string_view value) {
   if (parts.size() != 3 || !absl::CUnescape(parts[2], &place.directory)) {
     return std::nullopt;
   }
-  place.version = parts[0] == "2" ? CgroupVersion::kV2 : CgroupVersion::kV1;
+  place.killed = parts[0] == "2-killed";
+  place.version =
+      place.killed || parts[0] == "2" ? CgroupVersion::kV2 : CgroupVersion::kV1;
   for (const absl::string_view name :
        absl::StrSplit(parts[1], ',', absl::SkipEmpty())) {
     const auto controller = ControllerOf(name);
