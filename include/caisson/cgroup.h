@@ -191,12 +191,13 @@ class [[nodiscard]] Cgroup final {
   // the error says why. The group must not be frozen, or it stops. A process
   // that starts should be born in its group instead: see OpenEntry().
   //
-  // The kernel takes a PID only. It is that of `pidfd` when the move begins; if
-  // the process ends during the move (so that its PID might have been
-  // another's) the result is ABORTED. NOT_FOUND if it has ended before, or is
-  // in a PID namespace that the caller does not see. Of `pid` it is the caller
-  // who knows that it was not reused before the call: children that were not
-  // waited for.
+  // The kernel takes a PID only. It is looked up from `pidfd` before each
+  // write; if the process ends during the move (so that its PID might have been
+  // another's) the result is ABORTED: then a stranger might be in the group,
+  // whom Kill() would hit, so look at Processes() first. NOT_FOUND if it has
+  // ended before, or is in a PID namespace that the caller does not see. Of
+  // `pid` it is the caller who knows that it was not reused before the call:
+  // children that were not waited for.
   absl::Status MoveIn(BorrowedFd pidfd) const;
   absl::Status MoveIn(pid_t pid) const;
 

@@ -207,6 +207,36 @@ TEST_F(CgroupMoveFakeTest, RefusedHalfWayGoesBack) {
   for (const char* mount : {"unified", "memory"}) fs_->Set(Procs(mount), "");
 }
 
+// Nothing is written for a PID that might be another's by now.
+TEST_F(CgroupMoveFakeTest, EndsBetweenTwoHierarchies) {
+  ASSERT_OK_AND_ASSIGN(
+      Cgroup group,
+      parent_->Create({.name = "job",
+                       .controllers = {CgroupController::kMemory,
+                                       CgroupController::kPids}}));
+  // While the write to the first or to the second is under way.
+  for (const auto& [mount, error] :
+       {std::pair("unified", 0), std::pair("memory", EIO)}) {
+    Outsider child(Sleep);
+    ASSERT_OK_AND_ASSIGN(UniqueFd pidfd, sys::OpenPidfd(child.pid()));
+    const std::string at = Procs(mount);
+    fs_->fault = [&, error = error](const std::string& operation) {
+      if (!absl::StrContains(operation, at)) return 0;
+      child.End();
+      return error;
+    };
+    fs_->log.clear();
+    EXPECT_THAT(group.MoveIn(pidfd.borrow()),
+                StatusIs(absl::StatusCode::kAborted,
+                         HasSubstr("ended while it was moved")));
+    EXPECT_EQ(fs_->log.size(), 1) << mount;
+    EXPECT_EQ(fs_->Get(Procs("memory")), "");
+    EXPECT_EQ(fs_->Get(Procs("pids")), "");
+    fs_->Set(Procs("unified"), "");
+  }
+  fs_->fault = nullptr;
+}
+
 TEST_F(CgroupMoveFakeTest, ErrorsExplain) {
   ASSERT_OK_AND_ASSIGN(Cgroup group, parent_->Create({.name = "job"}));
   int error = 0;

@@ -91,6 +91,14 @@ std::string PathIn(const CgroupHierarchy& hierarchy, absl::string_view text) {
   return "";
 }
 
+absl::Status EndedMeanwhile(pid_t pid) {
+  return absl::AbortedError(absl::StrCat(
+      "move(pid ", pid,
+      "): the process ended while it was moved; if the PID was given to "
+      "another at that instant, that one is in the group now, at least in one "
+      "hierarchy, and dies when the group is killed"));
+}
+
 absl::Status MoveBack(const Filesystem& filesystem, const Member& member,
                       absl::string_view before, pid_t pid) {
   if (member.hierarchy == nullptr) {
@@ -115,12 +123,14 @@ absl::Status MoveProcess(const Filesystem& filesystem,
   const pid_t pid = sys::PidOf(pidfd);
   if (pid <= 0) return Ended();
   const auto before = filesystem.ReadProc(absl::StrCat(pid, "/cgroup"));
-  // Until here the PID was the process's, so what was read is its.
-  if (sys::PidOf(pidfd) != pid) return Ended();
   for (size_t i = 0; i < members.size(); ++i) {
+    // Each time, for a write may wait long. Before the first: what was read is
+    // the process's own.
+    if (sys::PidOf(pidfd) != pid) return i == 0 ? Ended() : EndedMeanwhile(pid);
     absl::Status status =
         filesystem.Write(members[i].dir, kProcs, absl::StrCat(pid));
     if (status.ok()) continue;
+    if (i > 0 && sys::PidOf(pidfd) != pid) return EndedMeanwhile(pid);
     status = MoveError(status, members[i], pid);
     for (size_t k = i; k-- > 0 && sys::PidOf(pidfd) == pid;) {
       const absl::Status back =
@@ -134,10 +144,7 @@ absl::Status MoveProcess(const Filesystem& filesystem,
     return status;
   }
   if (sys::PidOf(pidfd) == pid) return absl::OkStatus();
-  return absl::AbortedError(absl::StrCat(
-      "move(pid ", pid,
-      "): the process ended while it was moved; if the PID "
-      "was given to another at that instant, that one is in the group now"));
+  return EndedMeanwhile(pid);
 }
 
 }  // namespace caisson::cgroup
