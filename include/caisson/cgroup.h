@@ -157,7 +157,8 @@ class [[nodiscard]] Cgroup final {
   // before the first write; if a write fails, those before it are taken back.
   // FAILED_PRECONDITION if a controller is needed that the group was not
   // created with. Lowering memory_max below what is in use makes the kernel
-  // reclaim and then kill (v2), or fails with EBUSY (v1).
+  // reclaim and then kill (v2), or fails with EBUSY (v1); so it is written when
+  // only the devices are left.
   absl::Status SetLimits(const CgroupLimits& limits);
 
   // Opens the files of the group's statistics, to read them again and again.

@@ -185,6 +185,39 @@ TEST(LimitsFakeTest, AFailureAtAnyWriteChangesNothing) {
   }
 }
 
+// The kernel kills for a lower limit at once, and nothing takes that back.
+TEST(LimitsFakeTest, MemoryIsLimitedOnlyWhenNothingElseCanBeRefused) {
+  Host host(Kind::kFullV2);
+  for (const bool unified : {false, true}) {
+    ASSERT_OK_AND_ASSIGN(
+        Cgroup group,
+        host.parent->Create(
+            {.name = "job",
+             .controllers = {CgroupController::kMemory, CgroupController::kCpu,
+                             CgroupController::kIo}}));
+    CgroupLimits limits = {.cpu_weight = 7};
+    if (unified) {
+      limits.unified = {{"memory.max", "4096"}, {"io.max", "8:0 rbps=1"}};
+    } else {
+      limits.memory_max = 4096;
+      limits.unified = {{"io.max", "8:0 rbps=1"}};
+    }
+    host.fs->log.clear();
+    host.fs->fault = [](const std::string& operation) {
+      return absl::StrContains(operation, "rbps=1") ? EIO : 0;
+    };
+    EXPECT_FALSE(group.SetLimits(limits).ok());
+    for (const std::string& line : host.fs->log) {
+      EXPECT_THAT(line, ::testing::Not(HasSubstr("memory.max")));
+    }
+    EXPECT_FALSE(host.fs->log.empty());
+    host.fs->fault = nullptr;
+    EXPECT_OK(group.SetLimits(limits));
+    EXPECT_THAT(host.fs->log.back(), HasSubstr("memory.max 4096"));
+    EXPECT_OK(group.Destroy());
+  }
+}
+
 // Leaving the idle class resets the weight, so both are taken back.
 TEST(LimitsFakeTest, IdleIsTakenBackTogetherWithTheWeight) {
   Host host(Kind::kFullV2);

@@ -40,12 +40,12 @@ TEST(PlanLimitsTest, AllOfThemOnBothVersions) {
       .pids_max = 32,
   };
   EXPECT_EQ(Plan(limits, kAllV2),
-            "memory.max=67108864; memory.swap.max=16777216; cpu.weight=50; "
-            "cpu.max=150000 100000; pids.max=32");
+            "memory.swap.max=16777216; cpu.weight=50; "
+            "cpu.max=150000 100000; pids.max=32; memory.max=67108864");
   EXPECT_EQ(Plan(limits, kAllV1),
+            "cpu.shares=512; cpu.cfs_quota_us=150000; pids.max=32; "
             "memory.limit_in_bytes=67108864; "
-            "memory.memsw.limit_in_bytes=83886080; cpu.shares=512; "
-            "cpu.cfs_quota_us=150000; pids.max=32");
+            "memory.memsw.limit_in_bytes=83886080");
   EXPECT_EQ(ControllersOf(limits).count(), 3);
 }
 
@@ -63,12 +63,12 @@ TEST(PlanLimitsTest, Unlimited) {
       .pids_max = CgroupLimits::kUnlimited,
   };
   EXPECT_EQ(Plan(limits, kAllV2),
-            "memory.max=max; memory.swap.max=max; cpu.max=max 100000; "
-            "pids.max=max");
+            "memory.swap.max=max; cpu.max=max 100000; pids.max=max; "
+            "memory.max=max");
   // A limit of memory + swap has to go first.
   EXPECT_EQ(Plan(limits, kAllV1, {.v1_memory = 4096, .v1_memsw = 8192}),
-            "memory.memsw.limit_in_bytes=-1; memory.limit_in_bytes=-1; "
-            "cpu.cfs_quota_us=-1; pids.max=max");
+            "cpu.cfs_quota_us=-1; pids.max=max; "
+            "memory.memsw.limit_in_bytes=-1; memory.limit_in_bytes=-1");
 }
 
 TEST(PlanLimitsTest, WeightsAreWhatTheKernelMakesOfThem) {

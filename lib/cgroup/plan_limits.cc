@@ -1,6 +1,7 @@
 // The order of the writes, and the limits that are one number.
 #include <errno.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -204,6 +205,11 @@ void PlanCpuset(const CgroupLimits& limits, const Versions& versions,
   plan(kCpusetMems, limits.cpuset_mems, current.v1_parent_mems);
 }
 
+// Lowering these makes the kernel reclaim and kill, which no write takes back.
+bool MayKill(absl::string_view file) {
+  return file == kMemoryMax || file == kMemoryLimitV1 || file == kMemswLimitV1;
+}
+
 struct Hint {
   int error;
   absl::string_view file;  // or the beginning of its name
@@ -306,6 +312,9 @@ absl::StatusOr<std::vector<LimitWrite>> PlanLimits(const CgroupLimits& limits,
   PlanHugetlb(limits, versions, writes);
   PlanResources(limits, writes);
   PlanUnified(limits, writes);
+  std::stable_partition(
+      writes.begin(), writes.end(),
+      [](const LimitWrite& write) { return !MayKill(write.file); });
   return writes;
 }
 
