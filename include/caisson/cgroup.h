@@ -141,7 +141,10 @@ class [[nodiscard]] Cgroup final {
   // Makes a group inside of this one, in the same hierarchies. Its controllers
   // are among those of this group; v2 enables them here, for which this group
   // may have no processes of its own, but in groups below it (the
-  // no-internal-process rule), unless the child is threaded. All or nothing.
+  // no-internal-process rule), unless the child is threaded. All or nothing,
+  // but for the controllers: they stay enabled here, after a failure and after
+  // the end of the last child, for other children may use them, and so this
+  // group can have no processes of its own any more.
   // Destroy() of this group takes its children along.
   absl::StatusOr<Cgroup> CreateChild(const CgroupOptions& options) const;
 
