@@ -79,6 +79,11 @@ struct CgroupOptions {
   // v2, and for Cgroup::CreateChild() only: the group holds threads instead of
   // processes (cgroup.type "threaded"). It can limit cpu, cpuset and pids, and
   // the group above it may have processes. In version 1 every group does.
+  //
+  // Threads of the processes in the group above are put there by writing their
+  // ids to cgroup.threads in the directory of Cgroup::paths(). What is about
+  // processes is FAILED_PRECONDITION: OpenEntry(), MoveIn(), Processes(), and
+  // while there are threads Kill() and Destroy(), which the group above is for.
   bool threaded = false;
 };
 

@@ -122,7 +122,7 @@ absl::StatusOr<std::vector<pid_t>> Cgroup::Threads() const {
 }
 
 absl::Status Cgroup::MoveIn(BorrowedFd pidfd) const {
-  RETURN_IF_ERROR(group_->CheckExists());
+  RETURN_IF_ERROR(group_->CheckHasProcesses("MoveIn()"));
   return cgroup::MoveProcess(*group_->filesystem(), group_->members(), pidfd);
 }
 

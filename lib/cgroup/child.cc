@@ -85,6 +85,7 @@ absl::StatusOr<Member> MakeChildMember(const Group& parent, const Member& above,
   member.hierarchy = above.hierarchy;
   member.controllers = above.controllers;
   const bool v2 = above.version == CgroupVersion::kV2;
+  member.threaded = v2 && options.threaded;
   if (v2) {
     member.controllers = wanted & above.controllers;
     if (!options.threaded) {

@@ -51,6 +51,17 @@ absl::Status Group::CheckExists() const {
   return members_.empty() ? Destroyed(name_) : absl::OkStatus();
 }
 
+absl::Status Group::CheckHasProcesses(absl::string_view operation) const {
+  RETURN_IF_ERROR(CheckExists());
+  const Member* v2 = FindV2();
+  if (v2 == nullptr || !v2->threaded) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "cgroup ", Quoted(name_), ": ", operation,
+      " is of processes and the group is threaded: processes are in the group "
+      "above it, and their threads come here by ",
+      Quoted(Join(v2->dir.path, "cgroup.threads"))));
+}
+
 const Member* Group::FindV2() const {
   for (const Member& member : members_) {
     if (member.version == CgroupVersion::kV2) return &member;
@@ -75,7 +86,7 @@ bool Group::WasKilled() const {
 }
 
 absl::StatusOr<CgroupEntry> Group::OpenEntry() const {
-  if (members_.empty()) return Destroyed(name_);
+  RETURN_IF_ERROR(CheckHasProcesses("OpenEntry()"));
   CgroupEntry entry;
   const bool killed = WasKilled();
   for (const Member& member : members_) {
@@ -125,7 +136,7 @@ absl::StatusOr<int64_t> Group::OomKills() const {
 }
 
 absl::StatusOr<std::vector<pid_t>> Group::Processes() const {
-  if (members_.empty()) return Destroyed(name_);
+  RETURN_IF_ERROR(CheckHasProcesses("Processes()"));
   return ListProcesses(*filesystem_, members_.front().dir);
 }
 

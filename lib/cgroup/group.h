@@ -31,6 +31,7 @@ struct Member {
   Dir dir;
   // Owned by the group's keep_alive; null in what Recover() finds.
   const CgroupHierarchy* hierarchy = nullptr;
+  bool threaded = false;  // v2: cgroup.type
   bool attached = false;  // what its owner did to it before is not known
 };
 
@@ -86,6 +87,8 @@ class Group final {
 
   // FAILED_PRECONDITION after Destroy().
   absl::Status CheckExists() const;
+  // FAILED_PRECONDITION if it is threaded, too: `operation` is of processes.
+  absl::Status CheckHasProcesses(absl::string_view operation) const;
   // Whether a process can enter the v2 directory by being moved only.
   bool WasKilled() const;
   absl::StatusOr<CgroupEntry> OpenEntry() const;

@@ -29,6 +29,7 @@ namespace caisson::cgroup {
 namespace {
 
 constexpr char kKill[] = "cgroup.kill";
+constexpr char kType[] = "cgroup.type";
 constexpr char kPidsMax[] = "pids.max";
 constexpr char kFreeze[] = "cgroup.freeze";
 
@@ -177,6 +178,22 @@ absl::StatusOr<bool> KillRound(const Filesystem& filesystem, const Dir& group,
   return true;
 }
 
+absl::Status CheckNoThreads(const Filesystem& filesystem, const Dir& group) {
+  // Missing before Linux 4.14, which has no threaded groups.
+  const auto type = filesystem.Read(group, kType);
+  if (!type.ok() || !absl::StartsWith(*type, "threaded")) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::vector<pid_t> threads,
+                   ListThreads(filesystem, CgroupVersion::kV2, group));
+  if (threads.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "kill(", Quoted(group.path), "): the group is threaded and has ",
+      threads.size(),
+      " threads; SIGKILL would end the processes of which they are, in the "
+      "group above: kill that one"));
+}
+
 }  // namespace
 
 absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
@@ -184,6 +201,7 @@ absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
   const absl::Status status = filesystem.Write(group, kKill, "1");
   // Linux before 5.14 has no cgroup.kill; a threaded group refuses it.
   if (HasErrno(status, ENOENT) || HasErrno(status, EOPNOTSUPP)) {
+    RETURN_IF_ERROR(CheckNoThreads(filesystem, group));
     return KillListed(filesystem, group, barrier, deadline);
   }
   RETURN_IF_ERROR(status);

@@ -193,6 +193,8 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
     member.dir = {std::move(lifeline), path};
     ASSIGN_OR_RETURN(member.controllers,
                      ControllersIn(*filesystem, *hierarchy, member.dir));
+    const auto type = filesystem->Read(member.dir, "cgroup.type");
+    member.threaded = type.ok() && absl::StartsWith(*type, "threaded");
     const std::string below = path.substr(hierarchy->mount_point.size());
     if (group == nullptr) {
       group = std::make_unique<Group>(

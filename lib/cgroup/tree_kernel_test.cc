@@ -1,7 +1,9 @@
 // Groups inside of groups, named hierarchies, finding, giving away, and the way
 // out of the no-internal-process rule, on the real kernel.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
@@ -14,6 +16,7 @@
 #include "caisson/cgroup_bootstrap.h"
 #include "lib/base/status_matchers.h"
 #include "lib/cgroup/kernel_fixture.h"
+#include "lib/sys/open.h"
 
 namespace caisson {
 namespace {
@@ -120,6 +123,44 @@ TEST_F(TreeKernelTest, ThreadedGroups) {
             "threaded");
   EXPECT_EQ(ReadFile(process.paths()[0].directory + "/cgroup.type"),
             "domain threaded");
+}
+
+TEST_F(TreeKernelTest, WhatIsAboutProcessesIsRefusedInThreadedGroups) {
+  if (layout().mode == CgroupLayout::Mode::kV1) {
+    return SkipIf("threaded groups are those of cgroup v2");
+  }
+  CgroupParent parent = Open();
+  ASSERT_OK_AND_ASSIGN(Cgroup process, parent.Create({.name = "process"}));
+  ASSERT_OK_AND_ASSIGN(Cgroup threads, process.CreateChild({.name = "threads",
+                                                            .threaded = true}));
+  EXPECT_OK(threads.Kill());  // nothing is there
+  Signal ready;
+  Child child(process, [&] {
+    ready.Send();
+    return Sleep();
+  });
+  ready.Await();
+  const auto refused =
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("is threaded"));
+  EXPECT_THAT(threads.OpenEntry(), refused);
+  EXPECT_THAT(threads.MoveIn(child.pid()), refused);
+  EXPECT_THAT(threads.Processes(), refused);
+  const std::string file = threads.paths()[0].directory + "/cgroup.threads";
+  {
+    ASSERT_OK_AND_ASSIGN(const UniqueFd fd, sys::Open(file, O_WRONLY));
+    const std::string thread = absl::StrCat(child.pid());
+    ASSERT_EQ(::write(fd.get(), thread.data(), thread.size()),
+              static_cast<ssize_t>(thread.size()));
+  }
+  ASSERT_OK_AND_ASSIGN(const std::vector<pid_t> ids, threads.Threads());
+  EXPECT_THAT(ids, ElementsAre(child.pid()));
+  // At once, not after the timeout.
+  EXPECT_THAT(threads.Kill(absl::InfiniteDuration()), refused);
+  EXPECT_THAT(threads.Destroy(absl::InfiniteDuration()), refused);
+  EXPECT_EQ(::kill(child.pid(), 0), 0);
+  EXPECT_OK(process.Kill());
+  EXPECT_EQ(WTERMSIG(child.Wait()), SIGKILL);
+  EXPECT_OK(threads.Destroy());
 }
 
 TEST_F(TreeKernelTest, GivenAwayToAUser) {
