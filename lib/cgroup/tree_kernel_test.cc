@@ -239,6 +239,43 @@ TEST_F(TreeKernelTest, Bootstrap) {
   EXPECT_THAT(pids, ElementsAre(other.pid()));
 }
 
+// Processes of one group, all at once: whoever is moved by another call before
+// its own has begun finds the same group.
+TEST_F(TreeKernelTest, ConcurrentBootstraps) {
+  const CgroupController controller = ControllerOfV2();
+  if (controller == CgroupController::kFreezer) {
+    GTEST_SKIP() << "version 2 has no controller here";
+  }
+  CgroupParent parent = Open();
+  for (int round = 0; round < 10; ++round) {
+    ASSERT_OK_AND_ASSIGN(
+        Cgroup group,
+        parent.Create({.name = "boot", .controllers = {controller}}));
+    int gate[2];
+    ASSERT_EQ(::pipe2(gate, O_CLOEXEC), 0);
+    const auto bootstrap = [&] {
+      ::close(gate[1]);
+      char none = 0;
+      if (::read(gate[0], &none, 1) != 0) return 2;
+      const auto result = BootstrapCgroups(
+          {.controllers = {controller}, .unsafe_even_if_not_delegated = true});
+      return result.ok() && result->path == group.path() ? 0 : 1;
+    };
+    Child first(group, bootstrap), second(group, bootstrap),
+        third(group, bootstrap);
+    ::close(gate[0]);
+    ::close(gate[1]);
+    for (Child* child : {&first, &second, &third}) {
+      EXPECT_EQ(child->Wait() >> 8, 0) << round;
+    }
+    const std::string directory = group.paths()[0].directory;
+    EXPECT_THAT(ReadFile(directory + "/cgroup.subtree_control"),
+                HasSubstr(CgroupControllerName(controller).data()));
+    EXPECT_FALSE(Exists(directory + "/host/host")) << round;
+    EXPECT_OK(group.Destroy());
+  }
+}
+
 TEST_F(TreeKernelTest, MembershipOfAProcess) {
   EXPECT_THAT(CgroupMembershipsOf(0),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("pid 0")));
