@@ -55,7 +55,12 @@ TEST_F(TreeKernelTest, NamedHierarchiesAreJoinedAndRecovered) {
       Cgroup plain,
       parent.Create({.name = "plain", .named_hierarchies = false}));
   EXPECT_EQ(group.paths().size(), plain.paths().size() + (has_named ? 1 : 0));
-  Child child(group, Sleep);
+  Signal ready;  // it enters version 1 itself
+  Child child(group, [&] {
+    ready.Send();
+    return Sleep();
+  });
+  ready.Await();
   ASSERT_OK_AND_ASSIGN(const auto memberships,
                        CgroupMembershipsOf(child.pid()));
   for (const CgroupMembership& membership : memberships) {
