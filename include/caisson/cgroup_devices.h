@@ -16,7 +16,9 @@
 // refused, it is refused while processes are in the group.
 //
 // What counts is the device's number, wherever and however its node is called.
-// What is open stays open. The groups above have their say, too.
+// What is open stays open. The groups above have their say, too, unless
+// somebody attached a program there with BPF_F_ALLOW_OVERRIDE: that one does
+// not run for groups with a program of their own.
 //
 // Sources: devices.rst of admin-guide/cgroup-v1, "Device controller" of
 // admin-guide/cgroup-v2.rst, config-linux.md of the OCI specification.
