@@ -155,9 +155,9 @@ class [[nodiscard]] Cgroup final {
 
   // Gives the group's v2 directory to a user, who may then make groups in it,
   // move its own processes there and enable what controllers it has, but not
-  // change its limits: chown(2) of the directory and the files that
-  // /sys/kernel/cgroup/delegate names. For root in a user namespace of a
-  // container: the ids that it has outside. All or nothing.
+  // change its limits: chown(2) of the directory, cgroup.procs,
+  // cgroup.threads and cgroup.subtree_control. For root in a user namespace of
+  // a container: the ids that it has outside. All or nothing.
   // FAILED_PRECONDITION on version 1, where it would not be safe.
   absl::Status Delegate(uid_t user, gid_t group) const;
 

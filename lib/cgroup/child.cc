@@ -11,7 +11,6 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "caisson/error.h"
 #include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
@@ -27,12 +26,11 @@ namespace {
 
 constexpr mode_t kGroupMode = 0755;
 
-// Of the files that the kernel names for this (Linux 4.15), those that every
-// kernel has.
-constexpr char kDelegateFile[] = "/sys/kernel/cgroup/delegate";
-constexpr char kDelegateDefault[] =
-    "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
-constexpr size_t kMaxDelegateFile = 64 << 10;
+// /sys/kernel/cgroup/delegate names more: memory.oom.group and memory.reclaim,
+// by which the new owner would decide what becomes of the group as a whole.
+// Last the directory: then the new owner may make groups.
+constexpr const char* kDelegated[] = {"cgroup.procs", "cgroup.threads",
+                                      "cgroup.subtree_control", "."};
 
 absl::StatusOr<ControllerSet> WantedBy(const Group& parent,
                                        const CgroupOptions& options) {
@@ -153,25 +151,17 @@ absl::Status Delegate(const Group& group, uid_t user, gid_t gid) {
         absl::StrCat("cgroup ", Quoted(group.name()),
                      ": only a group of cgroup v2 can be given away safely"));
   }
-  std::string list = kDelegateDefault;
-  if (auto fd = sys::Open(kDelegateFile, O_RDONLY); fd.ok()) {
-    ASSIGN_OR_RETURN(
-        list, sys::ReadAll(fd->borrow(), kMaxDelegateFile, kDelegateFile));
-  }
-  std::vector<std::string> files =
-      absl::StrSplit(list, '\n', absl::SkipEmpty());
-  files.emplace_back(".");  // last: then the new owner may make groups
   std::vector<std::pair<std::string, struct stat>> done;
-  for (const std::string& file : files) {
+  for (const char* const file : kDelegated) {
     struct stat old = {};
     const int dir = v2->dir.fd.get();
-    if (::fstatat(dir, file.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
-        ::fchownat(dir, file.c_str(), user, gid, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (::fstatat(dir, file, &old, AT_SYMLINK_NOFOLLOW) == 0 &&
+        ::fchownat(dir, file, user, gid, AT_SYMLINK_NOFOLLOW) == 0) {
       done.emplace_back(file, old);
       continue;
     }
     const int error = errno;
-    if (error == ENOENT) continue;  // of a controller that is not enabled
+    if (error == ENOENT) continue;  // cgroup.threads before Linux 4.14
     for (const auto& [name, was] : done) {
       (void)!::fchownat(dir, name.c_str(), was.st_uid, was.st_gid,
                         AT_SYMLINK_NOFOLLOW);

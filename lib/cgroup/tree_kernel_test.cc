@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,7 @@ using ::caisson::testing::StatusIs;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 class TreeKernelTest : public CgroupKernelTest {
  protected:
@@ -182,6 +184,14 @@ TEST_F(TreeKernelTest, GivenAwayToAUser) {
   }
   ASSERT_OK(given);
   const std::string directory = group.paths()[0].directory;
+  std::vector<std::string> theirs;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    struct stat info;
+    ASSERT_EQ(::lstat(entry.path().c_str(), &info), 0);
+    if (info.st_uid == kUser) theirs.push_back(entry.path().filename());
+  }
+  EXPECT_THAT(theirs, UnorderedElementsAre("cgroup.procs", "cgroup.threads",
+                                           "cgroup.subtree_control"));
   Child child(group, [&] {
     if (::setresgid(kUser, kUser, kUser) != 0 ||
         ::setresuid(kUser, kUser, kUser) != 0) {
