@@ -203,9 +203,11 @@ run_vm_tests() {
   run_in_vm --append lsm=landlock,lockdown,yama,integrity,selinux,bpf //tests/kernel:selinux_test
 }
 vm_targets=(
-  //lib/cgroup/...
-  //lib/net:network_test //lib/net:traffic_test
-  //tests/kernel:{apparmor,id_range,namespaces,process,security,sysctl,volume}_test
+  //lib/{cgroup,features,rootfs,security,sys,volume}/... //lib/launcher:session_test
+  //lib/net:{lifelines,net_endpoint,network,recover,traffic}_test
+  //tests/hostile:{descriptors,detached,programs,races,roots}_test
+  //tests/kernel:{apparmor,exec,hooks,id_range,live_mounts,namespaces,process,security,start,sysctl,volume}_test
+  //tests/rootless:{cgroup,security,start}_test
 )
 
 # ---- further checks -----------------------------------------------------------

@@ -166,6 +166,7 @@ TEST(LimitsFakeTest, AFailureAtAnyWriteChangesNothing) {
         return EIO;
       };
       const absl::Status status = group.SetLimits(Everything(kind, 5));
+      host.fs->fault = nullptr;
       done = failed.empty();
       if (done) {
         EXPECT_OK(status);

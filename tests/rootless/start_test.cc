@@ -604,7 +604,6 @@ TEST_F(StartTest, DetachedProcessIsFoundAgain) {
                          Launcher::Create({.ids = LauncherIds::kSubordinate,
                                            .directory = directory}));
     RootFsOptions options = root().Options();
-    options.writes = RootWrites::kNone;
     options.mounts = launcher.mounts();
     ASSERT_OK_AND_ASSIGN(RootFs made, RootFs::Create(options));
     ProcessSpec spec =
