@@ -24,6 +24,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Control groups in one another.
+constexpr char kGivenAway[] = "/given";
+constexpr char kOwnGroup[] = "/host";
+
 void Require(bool ok, const char* what) {
   if (ok) return;
   perror(what);
@@ -90,25 +94,30 @@ std::string FindCgroup2() {
 
 // A control group that the user may do anything with, as systemd's
 // "Delegate=yes" makes them, and in it the one that the test itself lives in.
-// Returns its directory.
+// No controllers come with it, whatever others enable for the groups beside:
+// its parent is root's and enables none. Returns the parent's directory.
 std::string MakeCgroup() {
   const std::string mount = FindCgroup2();
   if (mount.empty()) return "";
-  const std::string name = absl::StrCat("/caisson-user-", getpid());
-  const std::string dir = mount + name;
-  Require(mkdir(dir.c_str(), 0755) == 0, "mkdir(cgroup)");
-  Require(mkdir((dir + "/host").c_str(), 0755) == 0, "mkdir(cgroup)");
-  for (const char* file : {"", "/cgroup.procs", "/cgroup.subtree_control",
-                           "/cgroup.threads", "/host", "/host/cgroup.procs"}) {
+  const std::string base = absl::StrCat(mount, "/caisson-user-", getpid());
+  const std::string dir = base + kGivenAway;
+  for (const std::string& made : {base, dir, dir + kOwnGroup}) {
+    Require(mkdir(made.c_str(), 0755) == 0, "mkdir(cgroup)");
+  }
+  for (const std::string& file :
+       {std::string(), std::string("/cgroup.procs"),
+        std::string("/cgroup.subtree_control"), std::string("/cgroup.threads"),
+        std::string(kOwnGroup), absl::StrCat(kOwnGroup, "/cgroup.procs")}) {
     Require(chown((dir + file).c_str(), kOrdinaryUser, kOrdinaryGroup) == 0,
             "chown(cgroup)");
   }
-  setenv("CAISSON_DELEGATED_GROUP", name.c_str(), 1);
-  return dir;
+  setenv("CAISSON_DELEGATED_GROUP", dir.substr(mount.size()).c_str(), 1);
+  return base;
 }
 
 void JoinCgroup(const std::string& dir) {
-  std::ofstream procs(dir + "/host/cgroup.procs");
+  std::ofstream procs(
+      absl::StrCat(dir, kGivenAway, kOwnGroup, "/cgroup.procs"));
   procs << "0" << std::flush;
   Require(procs.good(), "write(cgroup.procs)");
 }
@@ -117,7 +126,8 @@ void JoinCgroup(const std::string& dir) {
 void RemoveCgroup(const std::string& dir) {
   bool removed = false;
   for (int i = 0; i < 1000 && !removed; ++i) {
-    rmdir((dir + "/host").c_str());
+    rmdir(absl::StrCat(dir, kGivenAway, kOwnGroup).c_str());
+    rmdir(absl::StrCat(dir, kGivenAway).c_str());
     removed = rmdir(dir.c_str()) == 0;
     if (!removed) usleep(10000);
   }
