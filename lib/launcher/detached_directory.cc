@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -150,6 +151,7 @@ absl::StatusOr<DetachedDirectory::Place> DetachedDirectory::Take() const {
   if (::unlinkat(fd_.get(), kSocketName, 0) != 0 && errno != ENOENT) {
     return FileError(errno, "unlink", absl::StrCat(path_, "/", kSocketName));
   }
+  RETURN_IF_ERROR(RemoveUnfinished());
   RETURN_IF_ERROR(RecordLost());
   ASSIGN_OR_RETURN(place.listening, Listen());
   return place;
@@ -223,8 +225,22 @@ absl::Status DetachedDirectory::Rename(const std::string& from,
   return sys::RenameNoReplace(fd(), from, fd(), to);
 }
 
+absl::Status DetachedDirectory::RemoveUnfinished() const {
+  ASSIGN_OR_RETURN(const std::vector<std::string> files,
+                   sys::ListDirectory(fd()));
+  for (const std::string& file : files) {
+    if (!absl::StartsWith(file, ".") || !absl::EndsWith(file, kRecordSuffix)) {
+      continue;
+    }
+    if (::unlinkat(fd_.get(), file.c_str(), 0) != 0 && errno != ENOENT) {
+      return FileError(errno, "unlink", absl::StrCat(path_, "/", file));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status DetachedDirectory::RecordLost() const {
-  constexpr char kFresh[] = ".lost";
+  const std::string fresh = absl::StrCat(".", FileOf("lost"));
   Record lost(kRecordType);
   lost.Add("state", "lost");
   ASSIGN_OR_RETURN(const std::vector<std::string> names, Names());
@@ -232,11 +248,12 @@ absl::Status DetachedDirectory::RecordLost() const {
     ASSIGN_OR_RETURN(const auto record, Read(name));
     if (!record || !record->running()) continue;
     const UniqueFd file(
-        ::openat(fd_.get(), kFresh,
+        ::openat(fd_.get(), fresh.c_str(),
                  O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!file.valid()) return FileError(errno, "open", kFresh);
-    RETURN_IF_ERROR(sys::WriteAll(file.borrow(), lost.ToString(), kFresh));
-    if (::renameat(fd_.get(), kFresh, fd_.get(), FileOf(name).c_str()) != 0) {
+    if (!file.valid()) return FileError(errno, "open", fresh);
+    RETURN_IF_ERROR(sys::WriteAll(file.borrow(), lost.ToString(), fresh));
+    if (::renameat(fd_.get(), fresh.c_str(), fd_.get(), FileOf(name).c_str()) !=
+        0) {
       return FileError(errno, "rename", FileOf(name));
     }
   }
@@ -249,7 +266,7 @@ absl::Status DetachedDirectory::Forget(const std::string& name) const {
   // Out of the way first: a record of that name that is looked at and then
   // removed could be that of a later process.
   ASSIGN_OR_RETURN(const std::string unique, sys::UniqueName());
-  const std::string aside = absl::StrCat(".", unique);
+  const std::string aside = absl::StrCat(".", FileOf(unique));
   ASSIGN_OR_RETURN(const bool lives, HasLauncher());
   ASSIGN_OR_RETURN(const auto seen, Read(name));
   if (!seen) {

@@ -72,6 +72,8 @@ class DetachedDirectory final {
   DetachedDirectory(UniqueFd fd, std::string path)
       : fd_(std::move(fd)), path_(std::move(path)) {}
 
+  // What was being written or forgotten when somebody was killed.
+  absl::Status RemoveUnfinished() const;
   absl::StatusOr<UniqueFd> OpenLock() const;
   absl::StatusOr<UniqueFd> Listen() const;
   absl::Status RecordLost() const;

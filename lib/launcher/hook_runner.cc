@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,7 +17,7 @@
 #include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/sys/open.h"
+#include "lib/sys/memfd.h"
 #include "lib/sys/pidfd.h"
 
 namespace caisson::launcher {
@@ -29,18 +28,6 @@ using ::caisson::plan::Slot;
 
 constexpr size_t kKeptOutput = 1024;
 constexpr int kMaxDrained = 16;  // reads of a full pipe
-
-absl::StatusOr<UniqueFd> InputFile(const std::string& text) {
-  UniqueFd file(::memfd_create("caisson-hook", MFD_CLOEXEC));
-  if (!file.valid()) {
-    return ErrnoError(errno, "memfd_create(hook)", {.step = "hooks"});
-  }
-  RETURN_IF_ERROR(sys::WriteAll(file.borrow(), text, "standard input"));
-  if (::lseek(file.get(), 0, SEEK_SET) != 0) {
-    return ErrnoError(errno, "lseek(hook)", {.step = "hooks"});
-  }
-  return file;
-}
 
 // Keeps the end of what the program writes; false when nothing is there now.
 bool ReadSome(BorrowedFd pipe, std::string& output) {
@@ -104,7 +91,7 @@ absl::Status Failed(const HookProgram& program, absl::string_view how,
 absl::Status RunHookProgram(const HookProgram& program,
                             const std::string& state, StartHook start) {
   RETURN_IF_ERROR(CheckProgram(program));
-  ASSIGN_OR_RETURN(UniqueFd input, InputFile(state));
+  ASSIGN_OR_RETURN(UniqueFd input, sys::SealedMemfd("caisson-hook", state));
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
     return ErrnoError(errno, "pipe2(hook)", {.step = "hooks"});

@@ -21,6 +21,7 @@
 #include "caisson/unique_fd.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/sys/memfd.h"
 #include "lib/sys/open.h"
 #include "lib/sys/raw_clone.h"
 
@@ -30,8 +31,6 @@ namespace {
 constexpr size_t kStackSize = 32 << 10;
 constexpr size_t kMaxOutput = 4 << 10;
 constexpr size_t kSignalSetSize = 8;  // the kernel's sigset_t
-// Debian 12's headers lack it (Linux 6.3).
-constexpr unsigned kMfdNoexecSeal = 0x0008;
 
 // struct sigaction as rt_sigaction(2) has it on x86-64 and aarch64, all zero:
 // SIG_DFL.
@@ -141,14 +140,9 @@ absl::Status RunHelperProgram(const std::vector<std::string>& argv) {
   ASSIGN_OR_RETURN(UniqueFd null, Open("/dev/null", O_RDONLY));
   ASSIGN_OR_RETURN(null, Duplicate(null.borrow()));
   // Not a pipe: nobody reads while the program runs.
-  UniqueFd output(
-      ::memfd_create("caisson-helper", MFD_CLOEXEC | kMfdNoexecSeal));
-  if (!output.valid() && errno == EINVAL) {
-    output.reset(::memfd_create("caisson-helper", MFD_CLOEXEC));
-  }
-  if (!output.valid()) {
-    return ErrnoError(errno, "memfd_create()", {.step = "helper"});
-  }
+  ASSIGN_OR_RETURN(UniqueFd output,
+                   MakeMemfd("caisson-helper", MemfdKind::kData, /*seals=*/0,
+                             /*bytes=*/""));
   ASSIGN_OR_RETURN(output, Duplicate(output.borrow()));
   std::vector<char*> arguments;
   for (const std::string& argument : argv) {

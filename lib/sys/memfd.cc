@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
@@ -32,6 +33,10 @@ absl::StatusOr<UniqueFd> MakeMemfd(const char* name, MemfdKind kind, int seals,
          .hint = errno == EACCES ? "sysctl vm.memfd_noexec is 2" : ""});
   }
   RETURN_IF_ERROR(WriteAll(fd.borrow(), bytes, name));
+  if (::lseek(fd.get(), 0, SEEK_SET) != 0) {
+    return ErrnoError(errno, absl::StrCat("lseek(", name, ")"),
+                      {.step = "memfd"});
+  }
   if (::fcntl(fd.get(), F_ADD_SEALS, seals) != 0) {
     return ErrnoError(errno, "fcntl(F_ADD_SEALS)", {.step = "memfd"});
   }

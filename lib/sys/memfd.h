@@ -10,9 +10,9 @@ namespace caisson::sys {
 
 enum class MemfdKind { kData, kProgram };
 
-// A memfd_create(2) that holds `bytes`, with `seals` (F_SEAL_*, fcntl(2)).
-// `name` is seen in /proc. Data is never executable where the kernel can tell
-// the two apart (Linux 6.3).
+// A memfd_create(2) that holds `bytes`, with `seals` (F_SEAL_*, fcntl(2)), to
+// be read from its beginning. `name` is seen in /proc. Data is never executable
+// where the kernel can tell the two apart (Linux 6.3).
 absl::StatusOr<UniqueFd> MakeMemfd(const char* name, MemfdKind kind, int seals,
                                    absl::string_view bytes);
 

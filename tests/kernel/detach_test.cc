@@ -480,7 +480,14 @@ TEST_F(DetachTest, LeavesOtherFilesOfTheDirectoryAlone) {
   std::ofstream(directory_ + "/torn.process") << "caisson-process 1\nstate";
   std::ofstream(directory_ + "/old.process")
       << "caisson-process 1\nstate running\nend\n";
+  // What a launcher leaves that is killed while it writes, and a stranger's.
+  const std::string unfinished = directory_ + "/.torn.process";
+  const std::string hidden = directory_ + "/.hidden";
+  std::ofstream(unfinished) << "caisson";
+  std::ofstream(hidden) << "mine";
   ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+  EXPECT_NE(::access(unfinished.c_str(), F_OK), 0);
+  EXPECT_EQ(::access(hidden.c_str(), F_OK), 0);
   ASSERT_OK_AND_ASSIGN(const std::vector<DetachedProcess> all,
                        ListDetached(directory_));
   ASSERT_THAT(all, SizeIs(2));
