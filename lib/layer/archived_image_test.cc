@@ -417,7 +417,7 @@ TEST_F(ArchivedImageTest, RefusesBrokenOciLayouts) {
       {"size in index", edited("index.json", "\"size\":", "\"size\":1"),
        kInvalid, "index.json: manifests[0].size: 1"},
       {"negative size", edited("index.json", "\"size\":", "\"size\":-"),
-       kInvalid, "negative size"},
+       kInvalid, "is not from 0 to"},
       {"null manifests",
        with("index.json", R"({"schemaVersion":2,"manifests":null})"), kInvalid,
        "manifests: missing or null"},

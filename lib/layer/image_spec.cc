@@ -10,8 +10,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
+#include "lib/base/json_document.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/json_document.h"
 
 namespace caisson::layer {
 namespace {

@@ -10,11 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "lib/base/errno_error.h"
+#include "lib/base/json_document.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/archived_image.h"
 #include "lib/layer/image_name.h"
 #include "lib/layer/image_spec.h"
-#include "lib/layer/json_document.h"
 #include "lib/layer/platform.h"
 
 namespace caisson::layer {

@@ -8,8 +8,8 @@
 // The getters treat a missing field and null alike, as Go's encoding/json does,
 // which writes null for what is empty; a field of another type is an error.
 // Field names are case-sensitive. Thread-compatible.
-#ifndef CAISSON_LIB_LAYER_JSON_DOCUMENT_H_
-#define CAISSON_LIB_LAYER_JSON_DOCUMENT_H_
+#ifndef CAISSON_LIB_BASE_JSON_DOCUMENT_H_
+#define CAISSON_LIB_BASE_JSON_DOCUMENT_H_
 
 #include <cstdint>
 #include <map>
@@ -21,13 +21,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace caisson::layer {
+namespace caisson {
 
 // Parses one document. What two parsers could read differently is an error: a
 // name that occurs twice in an object, invalid UTF-8, bytes behind the document
-// (RFC 8259 leaves all three open). So are more than 64
-// levels and 250,000 values. `name` says
-// in errors which document it is.
+// (RFC 8259 leaves all three open). So are more than 64 levels and 250,000
+// values. `name` says in errors which document it is.
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text,
                                          absl::string_view name);
 
@@ -58,8 +57,20 @@ class JsonObject final {
   absl::StatusOr<JsonObject> Object(const char* field) const;
   // The objects of an array; a null element is an error.
   absl::StatusOr<std::vector<JsonObject>> Objects(const char* field) const;
+  // The objects of an object, by name: {"eth0": {...}}; null is an error.
+  absl::StatusOr<std::map<std::string, JsonObject>> ObjectMap(
+      const char* field) const;
   // A size in bytes: an integer from 0 to 2^63-1; a missing one is an error.
   absl::StatusOr<uint64_t> Size(const char* field) const;
+  // Integers within a range; a missing one is an error. A number with a
+  // fraction or an exponent is none, and neither is one beyond 64 bits.
+  absl::StatusOr<int64_t> Signed(const char* field, int64_t min,
+                                 int64_t max) const;
+  absl::StatusOr<uint64_t> Unsigned(const char* field, uint64_t max) const;
+  absl::StatusOr<std::vector<uint64_t>> Unsigneds(const char* field,
+                                                  uint64_t max) const;
+  // False if missing.
+  absl::StatusOr<bool> Bool(const char* field) const;
 
   // "index.json: manifests[2].digest", for errors about a value.
   std::string PathOf(absl::string_view field) const;
@@ -72,6 +83,12 @@ class JsonObject final {
   const nlohmann::json* Value(const char* field) const;
   absl::Status WrongType(absl::string_view field, absl::string_view expected,
                          const nlohmann::json& actual) const;
+  absl::StatusOr<const nlohmann::json*> Required(const char* field) const;
+  absl::StatusOr<uint64_t> UnsignedOf(absl::string_view field,
+                                      const nlohmann::json& value,
+                                      uint64_t max) const;
+  absl::Status OutOfRange(absl::string_view field, const nlohmann::json& value,
+                          const std::string& range) const;
   absl::StatusOr<std::string> StringOf(absl::string_view field,
                                        const nlohmann::json& value) const;
 
@@ -79,6 +96,6 @@ class JsonObject final {
   std::string path_;
 };
 
-}  // namespace caisson::layer
+}  // namespace caisson
 
-#endif  // CAISSON_LIB_LAYER_JSON_DOCUMENT_H_
+#endif  // CAISSON_LIB_BASE_JSON_DOCUMENT_H_

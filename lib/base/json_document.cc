@@ -1,4 +1,4 @@
-#include "lib/layer/json_document.h"
+#include "lib/base/json_document.h"
 
 #include <cstddef>
 #include <limits>
@@ -9,7 +9,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 
-namespace caisson::layer {
+namespace caisson {
 namespace {
 
 using nlohmann::json;
@@ -32,25 +32,14 @@ class Checker final : public json::json_sax_t {
   bool string(string_t&) override { return CountAllowed(); }
   bool binary(binary_t&) override { return CountAllowed(); }
 
-  bool start_object(size_t) override {
-    names_.emplace_back();
-    return DepthAllowed() && CountAllowed();
-  }
-  bool end_object() override {
-    names_.pop_back();
-    return true;
-  }
-  bool start_array(size_t) override {
-    names_.emplace_back();
-    return DepthAllowed() && CountAllowed();
-  }
-  bool end_array() override {
-    names_.pop_back();
-    return true;
-  }
+  bool start_object(size_t) override { return Enter(/*array=*/false); }
+  bool end_object() override { return Leave(); }
+  bool start_array(size_t) override { return Enter(/*array=*/true); }
+  bool end_array() override { return Leave(); }
   bool key(string_t& name) override {
-    if (names_.back().insert(name).second) return true;
-    problem_ = absl::StrCat("the name ", Quoted(name.substr(0, 80)),
+    levels_.back().name = name;
+    if (levels_.back().names.insert(name).second) return true;
+    problem_ = absl::StrCat(Path(), ": the name ", Quoted(name.substr(0, 80)),
                             " occurs twice in one object");
     return false;
   }
@@ -64,19 +53,49 @@ class Checker final : public json::json_sax_t {
   const std::string& problem() const { return problem_; }
 
  private:
-  bool DepthAllowed() {
-    if (names_.size() <= kMaxDepth) return true;
+  // An open object or array.
+  struct Level {
+    bool array = false;
+    size_t index = 0;             // in an array: of the next element
+    std::string name;             // in an object: the last one
+    std::set<std::string> names;  // all of them
+  };
+
+  bool Enter(bool array) {
+    if (!CountAllowed()) return false;
+    levels_.emplace_back().array = array;
+    if (levels_.size() <= kMaxDepth) return true;
     problem_ = absl::StrCat("nested deeper than ", kMaxDepth, " levels");
     return false;
   }
 
+  bool Leave() {
+    levels_.pop_back();
+    return true;
+  }
+
+  // "manifests[2].digest": where the parser is.
+  std::string Path() const {
+    std::string path;
+    for (const Level& level : levels_) {
+      if (level.array) {
+        absl::StrAppend(&path, "[", level.index - 1, "]");
+      } else {
+        absl::StrAppend(&path, path.empty() ? "" : ".",
+                        level.name.substr(0, 80));
+      }
+    }
+    return path;
+  }
+
   bool CountAllowed() {
+    if (!levels_.empty()) ++levels_.back().index;
     if (++values_ <= kMaxValues) return true;
     problem_ = absl::StrCat("more than ", kMaxValues, " values");
     return false;
   }
 
-  std::vector<std::set<std::string>> names_;  // per open object or array
+  std::vector<Level> levels_;
   size_t values_ = 0;
   std::string problem_;
 };
@@ -205,29 +224,94 @@ absl::StatusOr<std::vector<JsonObject>> JsonObject::Objects(
   return objects;
 }
 
-absl::StatusOr<uint64_t> JsonObject::Size(const char* field) const {
+absl::StatusOr<std::map<std::string, JsonObject>> JsonObject::ObjectMap(
+    const char* field) const {
+  std::map<std::string, JsonObject> objects;
   const json* value = Value(field);
-  if (value == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(PathOf(field), ": missing"));
+  if (value == nullptr) return objects;
+  if (!value->is_object()) return WrongType(field, "an object", *value);
+  for (auto it = value->begin(); it != value->end(); ++it) {
+    RETURN_IF_ERROR(StringOf(field, it.key()).status());
+    ASSIGN_OR_RETURN(
+        JsonObject object,
+        Of(*it, absl::StrCat(PathOf(field), "[", Quoted(it.key().substr(0, 80)),
+                             "]")));
+    objects.emplace(it.key(), std::move(object));
   }
+  return objects;
+}
+
+absl::StatusOr<const json*> JsonObject::Required(const char* field) const {
+  const json* value = Value(field);
+  if (value != nullptr) return value;
+  return absl::InvalidArgumentError(absl::StrCat(PathOf(field), ": missing"));
+}
+
+absl::Status JsonObject::OutOfRange(absl::string_view field, const json& value,
+                                    const std::string& range) const {
+  return absl::InvalidArgumentError(
+      absl::StrCat(PathOf(field), ": ", value.dump(), " is not from ", range));
+}
+
+absl::StatusOr<int64_t> JsonObject::Signed(const char* field, int64_t min,
+                                           int64_t max) const {
+  ASSIGN_OR_RETURN(const json* value, Required(field));
   if (!value->is_number_integer()) {
     return WrongType(field, "an integer", *value);
   }
-  const bool negative =
-      !value->is_number_unsigned() && *value->get_ptr<const int64_t*>() < 0;
-  if (negative) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        PathOf(field), ": negative size ", *value->get_ptr<const int64_t*>()));
+  const std::string range = absl::StrCat(min, " to ", max);
+  const auto* big = value->get_ptr<const uint64_t*>();
+  if (big != nullptr &&
+      *big > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return OutOfRange(field, *value, range);
   }
-  const uint64_t size =
-      value->is_number_unsigned()
-          ? *value->get_ptr<const uint64_t*>()
-          : static_cast<uint64_t>(*value->get_ptr<const int64_t*>());
-  if (size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(PathOf(field), ": size ", size, " is above 2^63-1"));
-  }
-  return size;
+  const int64_t number = value->get<int64_t>();
+  if (number < min || number > max) return OutOfRange(field, *value, range);
+  return number;
 }
 
-}  // namespace caisson::layer
+absl::StatusOr<uint64_t> JsonObject::UnsignedOf(absl::string_view field,
+                                                const json& value,
+                                                uint64_t max) const {
+  if (!value.is_number_integer()) return WrongType(field, "an integer", value);
+  const bool negative =
+      !value.is_number_unsigned() && *value.get_ptr<const int64_t*>() < 0;
+  if (negative || value.get<uint64_t>() > max) {
+    return OutOfRange(field, value, absl::StrCat("0 to ", max));
+  }
+  return value.get<uint64_t>();
+}
+
+absl::StatusOr<uint64_t> JsonObject::Unsigned(const char* field,
+                                              uint64_t max) const {
+  ASSIGN_OR_RETURN(const json* value, Required(field));
+  return UnsignedOf(field, *value, max);
+}
+
+absl::StatusOr<std::vector<uint64_t>> JsonObject::Unsigneds(
+    const char* field, uint64_t max) const {
+  std::vector<uint64_t> numbers;
+  const json* value = Value(field);
+  if (value == nullptr) return numbers;
+  if (!value->is_array()) return WrongType(field, "an array", *value);
+  for (size_t i = 0; i < value->size(); ++i) {
+    ASSIGN_OR_RETURN(
+        const uint64_t number,
+        UnsignedOf(absl::StrCat(field, "[", i, "]"), (*value)[i], max));
+    numbers.push_back(number);
+  }
+  return numbers;
+}
+
+absl::StatusOr<bool> JsonObject::Bool(const char* field) const {
+  const json* value = Value(field);
+  if (value == nullptr) return false;
+  if (!value->is_boolean()) return WrongType(field, "a boolean", *value);
+  return value->get<bool>();
+}
+
+absl::StatusOr<uint64_t> JsonObject::Size(const char* field) const {
+  return Unsigned(field, std::numeric_limits<int64_t>::max());
+}
+
+}  // namespace caisson

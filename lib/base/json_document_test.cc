@@ -1,12 +1,14 @@
-#include "lib/layer/json_document.h"
+#include "lib/base/json_document.h"
 
+#include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
 
-namespace caisson::layer {
+namespace caisson {
 namespace {
 
 using ::caisson::testing::StatusIs;
@@ -30,7 +32,9 @@ TEST(ParseJsonTest, RefusesWhatParsersReadDifferently) {
       {"", "doc.json: invalid JSON at byte"},
       {"{", "invalid JSON at byte 2"},
       {R"({"a":1} x)", "invalid JSON at byte 9"},
-      {R"({"a":1,"b":{"c":2,"c":3}})", R"(the name "c" occurs twice)"},
+      {R"({"a":1,"b":{"c":2,"c":3}})", R"(b.c: the name "c" occurs twice)"},
+      {R"({"a":[1,{},{"b":[[0,{"c":2,"c":3}]]}]})",
+       R"(a[2].b[0][1].c: the name "c" occurs twice)"},
       {R"({"a":1,"\u0061":2})", R"(the name "a" occurs twice)"},
       {R"([{"a":1,"a":2}])", R"(the name "a" occurs twice)"},
       {"\"\xff\xfe\"", "invalid JSON"},
@@ -112,14 +116,58 @@ TEST_F(JsonObjectTest, NamesTheFieldOfAWrongType) {
   EXPECT_THAT(object.String("nul"),
               StatusIs(kInvalid, HasSubstr("NUL character")));
   EXPECT_THAT(object.Size("f"), StatusIs(kInvalid, HasSubstr("an integer")));
-  EXPECT_THAT(object.Size("neg"),
-              StatusIs(kInvalid, "d: neg: negative size -1"));
-  EXPECT_THAT(object.Size("big"), StatusIs(kInvalid, HasSubstr("above 2^63")));
+  EXPECT_THAT(
+      object.Size("neg"),
+      StatusIs(kInvalid, HasSubstr("d: neg: -1 is not from 0 to 9223")));
+  EXPECT_THAT(object.Size("big"),
+              StatusIs(kInvalid, HasSubstr("to 9223372036854775807")));
   EXPECT_THAT(object.Size("str"), StatusIs(kInvalid, HasSubstr("an integer")));
   EXPECT_THAT(object.Size("none"), StatusIs(kInvalid, "d: none: missing"));
   EXPECT_THAT(JsonObject::Of(nlohmann::json(nullptr), "doc"),
               StatusIs(kInvalid, "doc: expected an object, found null"));
 }
 
+TEST_F(JsonObjectTest, ReadsIntegersWithinTheirRange) {
+  const JsonObject object = Make(R"({"neg":-5, "one":1, "f":1.0, "e":1e3,
+      "max":18446744073709551615, "huge":18446744073709551616,
+      "min":-9223372036854775808, "t":true, "m":{"a":{"x":1},"b":{}},
+      "bad":{"a":1}, "l":[0,7], "l2":[0,-1]})");
+  constexpr int64_t kMin = std::numeric_limits<int64_t>::min();
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  constexpr uint64_t kBig = std::numeric_limits<uint64_t>::max();
+  EXPECT_EQ(*object.Signed("neg", -5, 0), -5);
+  EXPECT_EQ(*object.Signed("min", kMin, kMax), kMin);
+  EXPECT_EQ(*object.Unsigned("max", kBig), kBig);
+  EXPECT_EQ(*object.Unsigned("one", 1), 1u);
+  EXPECT_THAT(object.Signed("neg", -4, 0),
+              StatusIs(kInvalid, "d: neg: -5 is not from -4 to 0"));
+  EXPECT_THAT(object.Signed("max", kMin, kMax),
+              StatusIs(kInvalid, HasSubstr("18446744073709551615 is not")));
+  EXPECT_THAT(object.Unsigned("neg", kBig),
+              StatusIs(kInvalid, HasSubstr("-5 is not from 0 to")));
+  for (const char* field : {"f", "e", "huge", "t"}) {
+    EXPECT_THAT(object.Unsigned(field, kBig),
+                StatusIs(kInvalid, HasSubstr("expected an integer")));
+    EXPECT_THAT(object.Signed(field, kMin, kMax),
+                StatusIs(kInvalid, HasSubstr("expected an integer")));
+  }
+  EXPECT_THAT(*object.Unsigneds("l", 7), ElementsAre(0, 7));
+  EXPECT_THAT(*object.Unsigneds("missing", 7), ElementsAre());
+  EXPECT_THAT(object.Unsigneds("l", 6),
+              StatusIs(kInvalid, "d: l[1]: 7 is not from 0 to 6"));
+  EXPECT_THAT(object.Unsigneds("l2", 6),
+              StatusIs(kInvalid, "d: l2[1]: -1 is not from 0 to 6"));
+  EXPECT_TRUE(*object.Bool("t"));
+  EXPECT_FALSE(*object.Bool("missing"));
+  EXPECT_THAT(object.Bool("one"),
+              StatusIs(kInvalid, "d: one: expected a boolean, found number"));
+  ASSERT_OK_AND_ASSIGN(auto map, object.ObjectMap("m"));
+  ASSERT_EQ(map.size(), 2u);
+  EXPECT_EQ(map.at("a").PathOf("x"), "d: m[\"a\"].x");
+  EXPECT_THAT(
+      object.ObjectMap("bad"),
+      StatusIs(kInvalid, "d: bad[\"a\"]: expected an object, found number"));
+}
+
 }  // namespace
-}  // namespace caisson::layer
+}  // namespace caisson
