@@ -247,8 +247,8 @@ class [[nodiscard]] Cgroup final {
   absl::Status Destroy(absl::Duration timeout = kCgroupKillTimeout);
 
   // Descriptors that keep the group from Recover() when its owner is dead, for
-  // a process in it that outlives the host (detached.h): as long as one of
-  // them, or a duplicate in whatever process, is open, the group is somebody's.
+  // a process in it that outlives the host (detached.h): as long as they, or
+  // duplicates in whatever process, are open, the group is somebody's.
   // To be made once: FAILED_PRECONDITION later on; also if the group was
   // destroyed, and for a child of another group, which is kept with that one.
   absl::StatusOr<std::vector<UniqueFd>> Lifelines() const;
@@ -256,8 +256,9 @@ class [[nodiscard]] Cgroup final {
   // the group. Destroy() still does.
   void Disown();
   // The group behind lifelines that another owner made, all of them and nothing
-  // else; it is disowned. The directory above it goes with
-  // CgroupParent::Recover(). FAILED_PRECONDITION if it was destroyed.
+  // else; it is disowned. As long as this object lives, Recover() leaves the
+  // group alone. The directory above it goes with CgroupParent::Recover().
+  // FAILED_PRECONDITION if it was destroyed.
   static absl::StatusOr<Cgroup> Attach(std::vector<UniqueFd> lifelines);
 
  private:

@@ -35,6 +35,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::SizeIs;
 
 // Whoever can lock the directory beside a group keeps it from Recover().
 TEST_F(CgroupKernelTest, LifelinesAreTheOwnersAlone) {
@@ -54,6 +55,36 @@ TEST_F(CgroupKernelTest, LifelinesAreTheOwnersAlone) {
   EXPECT_THAT(
       parent.Create({.name = "caisson-lifeline.job"}),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("library's own")));
+}
+
+// Whoever attached to a group uses it, also when the process is gone for which
+// its owner had made the lifelines.
+TEST_F(CgroupKernelTest, RecoverLeavesAnAttachedGroupAlone) {
+  std::vector<UniqueFd> lifelines;
+  {
+    CgroupParent parent = Open();
+    ASSERT_OK_AND_ASSIGN(Cgroup group, parent.Create({.name = "job"}));
+    ASSERT_OK_AND_ASSIGN(lifelines, group.Lifelines());
+    group.Disown();
+  }
+  {
+    ASSERT_OK_AND_ASSIGN(const Cgroup attached,
+                         Cgroup::Attach(std::move(lifelines)));
+    Signal ready;  // it enters the group itself
+    Child child(attached, [&] {
+      ready.Send();
+      return Sleep();
+    });
+    ready.Await();
+    ASSERT_OK_AND_ASSIGN(const std::vector<std::string> removed,
+                         CgroupParent::Recover(options()));
+    EXPECT_THAT(removed, IsEmpty());
+    ASSERT_OK_AND_ASSIGN(const std::vector<pid_t> pids, attached.Processes());
+    EXPECT_THAT(pids, ElementsAre(child.pid()));
+  }
+  ASSERT_OK_AND_ASSIGN(const std::vector<std::string> removed,
+                       CgroupParent::Recover(options()));
+  EXPECT_THAT(removed, SizeIs(1));
 }
 
 // An owner that is killed leaves a process and groups; Recover() finds them and

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/cgroup.h"
+#include "caisson/unique_fd.h"
 #include "lib/base/deadline.h"
 #include "lib/cgroup/devices.h"
 #include "lib/cgroup/filesystem.h"
@@ -69,6 +70,8 @@ class Group final {
   // was disowned.
   bool IsOurs() const { return !disowned_ && creator_ == ::getpid(); }
   void Disown() { disowned_ = true; }
+  // One that was attached is in use as long as this object lives.
+  void HoldLifeline(UniqueFd lifeline) { lifeline_ = std::move(lifeline); }
 
   const std::string& name() const { return name_; }
   const std::string& path() const { return path_; }
@@ -116,6 +119,7 @@ class Group final {
   std::string path_;
   pid_t creator_;
   bool disowned_ = false;
+  UniqueFd lifeline_;
   std::vector<Member> members_;
   // What was set last in v1; devices.list does not tell all of it.
   std::optional<DeviceListV1> device_list_;

@@ -169,11 +169,14 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
   auto detected = std::make_shared<DetectedLayout>();
   ASSIGN_OR_RETURN(*detected, DetectLayout(*filesystem));
   std::unique_ptr<Group> group;
+  UniqueFd lock;
   for (UniqueFd& lifeline : lifelines) {
     ASSIGN_OR_RETURN(const std::string path, PathOf(lifeline.borrow()));
     const std::string name = path.substr(path.rfind('/') + 1);
-    // Its lock is held by whoever let the group outlive its owner.
-    if (GroupOfLifeline(name).has_value()) continue;
+    if (GroupOfLifeline(name).has_value()) {
+      lock = std::move(lifeline);
+      continue;
+    }
     ASSIGN_OR_RETURN(const CgroupVersion version,
                      VersionOf(lifeline.borrow(), path));
     ASSIGN_OR_RETURN(const CgroupHierarchy* const hierarchy,
@@ -207,8 +210,11 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
     }
     group->Add(std::move(member));
   }
-  if (group != nullptr) return group;
-  return absl::InvalidArgumentError("Cgroup::Attach: no lifelines");
+  if (group == nullptr) {
+    return absl::InvalidArgumentError("Cgroup::Attach: no lifelines");
+  }
+  group->HoldLifeline(std::move(lock));
+  return group;
 }
 
 absl::StatusOr<std::vector<Member>> OpenChild(const Filesystem& filesystem,
