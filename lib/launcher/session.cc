@@ -42,8 +42,52 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSocketPair() {
   return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
 }
 
+absl::Status TimedOut(const Deadline& deadline) {
+  return absl::DeadlineExceededError(absl::StrCat(
+      "the start took longer than ", absl::FormatDuration(deadline.timeout()),
+      " and was given up; a frozen control group, or a file system that hangs, "
+      "does this"));
+}
+
+// Of what is answered at once.
+absl::Status NoAnswer(absl::Duration timeout) {
+  return absl::DeadlineExceededError(absl::StrCat(
+      "the launcher did not answer within ", absl::FormatDuration(timeout),
+      "; is it stopped, or in a frozen control group?"));
+}
+
+// Waits until one of `polls` is ready.
+absl::Status Poll(absl::Span<pollfd> polls, const Deadline& deadline) {
+  for (;;) {
+    const int ready = deadline.Poll(polls);
+    if (ready > 0) return absl::OkStatus();
+    if (ready == 0 && deadline.expired()) return TimedOut(deadline);
+    if (ready < 0 && errno != EINTR) {
+      return ErrnoError(errno, "ppoll(launcher)", {.step = "launcher"});
+    }
+  }
+}
+
+// As sendmsg(2). A launcher that is stopped reads nothing: its queue is full at
+// some time, and EAGAIN what is left at the deadline.
+ssize_t SendMessage(BorrowedFd control, const msghdr& message,
+                    const Deadline& deadline) {
+  for (;;) {
+    const ssize_t sent =
+        ::sendmsg(control.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent >= 0 || (errno != EINTR && errno != EAGAIN)) return sent;
+    if (errno == EINTR) continue;
+    pollfd poll = {.fd = control.get(), .events = POLLOUT, .revents = 0};
+    if (!Poll(absl::MakeSpan(&poll, 1), deadline).ok()) {
+      errno = EAGAIN;
+      return -1;
+    }
+  }
+}
+
 absl::Status SendRequest(BorrowedFd control, Request request,
-                         const std::vector<int>& fds) {
+                         const std::vector<int>& fds,
+                         const Deadline& deadline) {
   request.version = kProtocolVersion;
   iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
   std::string buffer(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
@@ -57,12 +101,9 @@ absl::Status SendRequest(BorrowedFd control, Request request,
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
   memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-  ssize_t sent;
-  do {
-    sent = ::sendmsg(control.get(), &message, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  if (sent >= 0) return absl::OkStatus();
+  if (SendMessage(control, message, deadline) >= 0) return absl::OkStatus();
   const int error = errno;
+  if (error == EAGAIN) return NoAnswer(deadline.timeout());
   if (error == EPIPE || error == ECONNRESET) return Dead("sendmsg(launcher)");
   if (error == EBADF) {
     for (const int fd : fds) {
@@ -80,25 +121,6 @@ absl::Status SendRequest(BorrowedFd control, Request request,
        .hint = error == ETOOMANYREFS
                    ? "more descriptors than RLIMIT_NOFILE are on their way"
                    : ""});
-}
-
-absl::Status TimedOut(const Deadline& deadline) {
-  return absl::DeadlineExceededError(absl::StrCat(
-      "the start took longer than ", absl::FormatDuration(deadline.timeout()),
-      " and was given up; a frozen control group, or a file system that hangs, "
-      "does this"));
-}
-
-// Waits until one of `polls` is ready.
-absl::Status Poll(absl::Span<pollfd> polls, const Deadline& deadline) {
-  for (;;) {
-    const int ready = deadline.Poll(polls);
-    if (ready > 0) return absl::OkStatus();
-    if (ready == 0 && deadline.expired()) return TimedOut(deadline);
-    if (ready < 0 && errno != EINTR) {
-      return ErrnoError(errno, "ppoll(launcher)", {.step = "launcher"});
-    }
-  }
 }
 
 // Waits until the other end is closed everywhere.
@@ -297,9 +319,12 @@ absl::StatusOr<Session::InUserNamespace> Session::CreateMapped(MapIds map_ids) {
                          std::move(identity)};
 }
 
-absl::StatusOr<Session> Session::Attach(UniqueFd control) {
+absl::StatusOr<Session> Session::Attach(UniqueFd control,
+                                        absl::Duration timeout) {
   pollfd poll = {.fd = control.get(), .events = POLLIN, .revents = 0};
-  RETURN_IF_ERROR(Poll(absl::MakeSpan(&poll, 1), Deadline(kStartTimeout)));
+  const absl::Status ready = Poll(absl::MakeSpan(&poll, 1), Deadline(timeout));
+  if (absl::IsDeadlineExceeded(ready)) return NoAnswer(timeout);
+  RETURN_IF_ERROR(ready);
   std::vector<UniqueFd> pidfd;
   ASSIGN_OR_RETURN(const Message hello,
                    ReceiveMessage(control.borrow(), &pidfd, MSG_DONTWAIT));
@@ -334,10 +359,13 @@ absl::StatusOr<Message> Session::ReceiveAnswer(BorrowedFd channel,
 void Session::Abandon(const Started& started) const {
   const Request request = {
       .version = kProtocolVersion, .kind = kAbandon, .serial = started.serial};
+  iovec iov = {.iov_base = const_cast<Request*>(&request),
+               .iov_len = sizeof(request)};
+  msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
   // A launcher that is dead has taken the process along.
-  while (::send(control_.get(), &request, sizeof(request), MSG_NOSIGNAL) < 0 &&
-         errno == EINTR) {
-  }
+  SendMessage(control_.borrow(), message, Deadline(kStartTimeout));
 }
 
 absl::Status Session::Listen(BorrowedFd listening, BorrowedFd directory,
@@ -355,15 +383,13 @@ absl::StatusOr<UniqueFd> Session::Ask(const Request& request,
   ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
   std::vector<int> numbers = {channel.second.get()};
   for (const BorrowedFd fd : fds) numbers.push_back(fd.get());
-  RETURN_IF_ERROR(SendRequest(control_.borrow(), request, numbers));
+  const Deadline deadline(kStartTimeout);
+  RETURN_IF_ERROR(SendRequest(control_.borrow(), request, numbers, deadline));
   channel.second.reset();
   auto received_answer =
-      ReceiveAnswer(channel.first.borrow(), received, Deadline(kStartTimeout));
+      ReceiveAnswer(channel.first.borrow(), received, deadline);
   if (absl::IsDeadlineExceeded(received_answer.status())) {
-    return absl::DeadlineExceededError(
-        absl::StrCat("the launcher did not answer within ",
-                     absl::FormatDuration(kStartTimeout),
-                     "; is it stopped, or in a frozen control group?"));
+    return NoAnswer(kStartTimeout);
   }
   ASSIGN_OR_RETURN(*answer, std::move(received_answer));
   if (answer->kind == kRejected) return RejectError(*answer);
@@ -423,7 +449,8 @@ absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
   ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
   std::vector<int> fds = {channel.second.get(), started.plan.get()};
   for (const BorrowedFd fd : plan.fds()) fds.push_back(fd.get());
-  RETURN_IF_ERROR(SendRequest(control_.borrow(), {.kind = kStart}, fds));
+  RETURN_IF_ERROR(
+      SendRequest(control_.borrow(), {.kind = kStart}, fds, deadline));
   channel.second.reset();
 
   std::vector<UniqueFd> received;

@@ -51,7 +51,8 @@ class Session final {
   // its own, with the ids that `ids` asks for.
   static absl::StatusOr<InUserNamespace> CreateInUserNamespace(LauncherIds ids);
   // One that runs already, over a socket that its host made known by Listen().
-  static absl::StatusOr<Session> Attach(UniqueFd control);
+  static absl::StatusOr<Session> Attach(UniqueFd control,
+                                        absl::Duration timeout = kStartTimeout);
   // A second object for the same launcher, which may outlive this one.
   absl::StatusOr<Session> Share() const;
 

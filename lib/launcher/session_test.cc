@@ -293,5 +293,32 @@ TEST(SessionTest, WorksWithoutLowDescriptors) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+// Whatever is asked of one that is stopped, the caller has its deadline: also
+// when the launcher's queue is full.
+TEST(SessionTest, LauncherThatReadsNothingHoldsNobodyUp) {
+  ASSERT_OK_AND_ASSIGN(Session session, Session::Create());
+  ASSERT_OK(sys::SendSignal(session.pidfd(), SIGSTOP));
+  ShellPlan shell("exit 5");
+  for (int i = 0; i < 500; ++i) {
+    EXPECT_THAT(
+        session.Begin(shell.plan(), Deadline(absl::Milliseconds(1))),
+        StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("1ms")));
+  }
+  ASSERT_OK(sys::SendSignal(session.pidfd(), SIGCONT));
+  ASSERT_OK_AND_ASSIGN(Started started, session.Run(shell.plan()));
+  EXPECT_EQ(WEXITSTATUS(WaitStatus(started)), 5);
+  EXPECT_OK(session.Close(/*wait=*/true));
+}
+
+TEST(SessionTest, OneThatDoesNotGreetIsNotWaitedForForEver) {
+  int sockets[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets),
+            0);
+  const UniqueFd silent(sockets[1]);
+  EXPECT_THAT(Session::Attach(UniqueFd(sockets[0]), absl::Milliseconds(1)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded,
+                       HasSubstr("did not answer within 1ms; is it stopped")));
+}
+
 }  // namespace
 }  // namespace caisson::launcher
