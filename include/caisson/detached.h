@@ -69,8 +69,8 @@ struct DetachedProcess {
 
 // The detached processes of `directory` (LauncherOptions) that were not
 // forgotten, by name. NOT_FOUND if there is no such directory,
-// FAILED_PRECONDITION if it is not the caller's own. Thread-safe, as
-// ForgetDetached().
+// PERMISSION_DENIED if it is not the caller's own. Changes nothing.
+// Thread-safe, as ForgetDetached().
 absl::StatusOr<std::vector<DetachedProcess>> ListDetached(
     const std::string& directory);
 

@@ -122,9 +122,10 @@ absl::StatusOr<DetachedDirectory> DetachedDirectory::Open(
   return DetachedDirectory(*std::move(fd), clean);
 }
 
-absl::StatusOr<UniqueFd> DetachedDirectory::OpenLock() const {
+absl::StatusOr<UniqueFd> DetachedDirectory::OpenLock(Missing missing) const {
+  const int create = missing == Missing::kMake ? O_CREAT : 0;
   UniqueFd lock(::openat(fd_.get(), kLockName,
-                         O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+                         O_RDWR | create | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!lock.valid()) {
     return FileError(errno, "open", absl::StrCat(path_, "/", kLockName));
   }
@@ -132,13 +133,16 @@ absl::StatusOr<UniqueFd> DetachedDirectory::OpenLock() const {
 }
 
 absl::StatusOr<bool> DetachedDirectory::HasLauncher() const {
-  ASSIGN_OR_RETURN(const UniqueFd lock, OpenLock());
-  return sys::IsLockedElsewhere(lock.borrow(), kLockName);
+  const auto lock = OpenLock(Missing::kIsError);
+  // No launcher was ever made here.
+  if (absl::IsNotFound(lock.status())) return false;
+  RETURN_IF_ERROR(lock.status());
+  return sys::IsLockedElsewhere(lock->borrow(), kLockName);
 }
 
 absl::StatusOr<DetachedDirectory::Place> DetachedDirectory::Take() const {
   Place place;
-  ASSIGN_OR_RETURN(place.lock, OpenLock());
+  ASSIGN_OR_RETURN(place.lock, OpenLock(Missing::kMake));
   ASSIGN_OR_RETURN(const bool locked,
                    sys::TryLockExclusive(place.lock.borrow(), kLockName));
   if (!locked) {
@@ -247,9 +251,9 @@ absl::Status DetachedDirectory::RecordLost() const {
   for (const std::string& name : names) {
     ASSIGN_OR_RETURN(const auto record, Read(name));
     if (!record || !record->running()) continue;
-    const UniqueFd file(
-        ::openat(fd_.get(), fresh.c_str(),
-                 O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
+    const UniqueFd file(::openat(fd_.get(), fresh.c_str(),
+                                 O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                                 0600));
     if (!file.valid()) return FileError(errno, "open", fresh);
     RETURN_IF_ERROR(sys::WriteAll(file.borrow(), lost.ToString(), fresh));
     if (::renameat(fd_.get(), fresh.c_str(), fd_.get(), FileOf(name).c_str()) !=
@@ -267,18 +271,20 @@ absl::Status DetachedDirectory::Forget(const std::string& name) const {
   // removed could be that of a later process.
   ASSIGN_OR_RETURN(const std::string unique, sys::UniqueName());
   const std::string aside = absl::StrCat(".", FileOf(unique));
-  ASSIGN_OR_RETURN(const bool lives, HasLauncher());
   ASSIGN_OR_RETURN(const auto seen, Read(name));
   if (!seen) {
     return absl::NotFoundError(absl::StrCat(
         "there is no record of a detached process ", Quoted(name)));
   }
-  if (seen->running() && lives) return runs;
+  if (seen->running()) {
+    ASSIGN_OR_RETURN(const bool lives, HasLauncher());
+    if (lives) return runs;
+  }
   RETURN_IF_ERROR(Rename(FileOf(name), aside));
   const auto text =
       sys::ReadFileAt(fd(), aside, sys::kNoSymlinks, Record::kMaxSize);
   const auto record = text.ok() ? ParseRecord(*text) : std::nullopt;
-  if (record && record->running() && !seen->running()) {
+  if (record && record->running() && HasLauncher().value_or(true)) {
     // Unless its end was recorded meanwhile.
     if (Rename(aside, FileOf(name)).ok()) return runs;
   }

@@ -28,6 +28,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/status_matchers.h"
+#include "lib/sys/mount.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 #include "lib/sys/remove_tree.h"
@@ -501,6 +502,70 @@ TEST_F(DetachTest, LeavesOtherFilesOfTheDirectoryAlone) {
   std::string text;
   file >> text;
   EXPECT_EQ(text, "{}");
+}
+
+// Nothing that lies where records are written leads elsewhere or holds the
+// launcher up.
+TEST_F(DetachTest, RecordsAreFilesOfTheLaunchersOwn) {
+  const std::string victim = base_ + "/victim";
+  const std::string unfinished = directory_ + "/.web.process";
+  std::ofstream(victim) << "untouched";
+  ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+  ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, Shell(kForever)));
+  ASSERT_EQ(::symlink(victim.c_str(), unfinished.c_str()), 0);
+  ASSERT_OK(process.Detach({.name = "web"}));
+  EXPECT_EQ(Only().state, DetachedProcess::State::kRunning);
+  ASSERT_EQ(::mkfifo(unfinished.c_str(), 0600), 0);
+  ASSERT_OK(process.Signal(SIGTERM));
+  ASSERT_OK(process.Wait());
+  EXPECT_EQ(Only().state, DetachedProcess::State::kEnded);
+  std::ifstream file(victim);
+  std::string text;
+  file >> text;
+  EXPECT_EQ(text, "untouched");
+}
+
+TEST_F(DetachTest, DiskThatIsFullTakesNoRecordAway) {
+  ASSERT_OK_AND_ASSIGN(sys::FsContext tmpfs,
+                       sys::FsContext::Open(sys::DirectMounts(), "tmpfs"));
+  ASSERT_OK(tmpfs.SetString("size", "65536"));
+  ASSERT_OK_AND_ASSIGN(const UniqueFd disk, tmpfs.Mount(0));
+  directory_ = absl::StrCat("/proc/self/fd/", disk.get(), "/launcher");
+  ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+  ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, Shell(kForever)));
+  ASSERT_OK(process.Detach({.name = "web"}));
+  ASSERT_OK_AND_ASSIGN(Process late, Start(launcher, Shell(kForever)));
+  {
+    ASSERT_OK_AND_ASSIGN(
+        const UniqueFd filler,
+        sys::Open(directory_ + "/filler", O_WRONLY | O_CREAT, 0600));
+    const std::string page(4096, 'x');
+    while (::write(filler.get(), page.data(), page.size()) > 0) {
+    }
+    ASSERT_EQ(errno, ENOSPC);
+  }
+  EXPECT_THAT(late.Detach({.name = "late"}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("Process::Detach(): ENOSPC")));
+  ASSERT_OK(late.Destroy());
+  ASSERT_OK(process.Signal(SIGTERM));
+  ASSERT_OK(process.Wait());
+  EXPECT_EQ(Only().name, "web");
+  EXPECT_EQ(Only().state, DetachedProcess::State::kEnded);
+  EXPECT_EQ(Only().exit.code, 7);
+  ASSERT_OK(ForgetDetached(directory_, "web"));
+}
+
+TEST_F(DetachTest, LookingLeavesNothing) {
+  ASSERT_EQ(::mkdir(directory_.c_str(), 0700), 0);
+  EXPECT_THAT(Launcher::Attach(directory_),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("launcher")));
+  EXPECT_THAT(ListDetached(directory_).value(), IsEmpty());
+  EXPECT_TRUE(std::filesystem::is_empty(directory_));
+  ASSERT_EQ(::chmod(directory_.c_str(), 0711), 0);
+  EXPECT_THAT(ListDetached(directory_),
+              StatusIs(absl::StatusCode::kPermissionDenied,
+                       HasSubstr("accessible to nobody else")));
 }
 
 TEST_F(DetachTest, LauncherThatIsStoppedHoldsUpNobodyElse) {

@@ -73,13 +73,9 @@ class Text final {
   }
   // Whole or not at all; `flags` as renameat2(2). 0, or an errno.
   long WriteTo(const RecordName& name, int flags) const {
-    const long fd =
-        Call(__NR_openat, g_directory, name.fresh(),
-             O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    const long fd = OpenFresh(name);
     if (fd < 0) return -fd;
-    long result = Call(__NR_write, fd, text_, size_);
-    Close(static_cast<int>(fd));
-    if (result >= 0 && result != static_cast<long>(size_)) result = -ENOSPC;
+    long result = WriteAndClose(fd);
     if (result >= 0) {
       result = Call(__NR_renameat2, g_directory, name.fresh(), g_directory,
                     name.final(), flags);
@@ -87,8 +83,31 @@ class Text final {
     if (result < 0) Call(__NR_unlinkat, g_directory, name.fresh(), 0);
     return result < 0 ? -result : 0;
   }
+  // Over the record that is there, which is shorter: needs no room on a disk
+  // that is full. Who reads half of it takes it for that of a lost process.
+  void Overwrite(const RecordName& name) const {
+    const long fd = Call(__NR_openat, g_directory, name.final(),
+                         O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+    if (fd >= 0) WriteAndClose(fd);
+  }
 
  private:
+  // A file of its own, whatever else somebody put there: nothing that could
+  // lead elsewhere or be waited for.
+  static long OpenFresh(const RecordName& name) {
+    constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+    const long fd = Call(__NR_openat, g_directory, name.fresh(), kFlags, 0600);
+    if (fd != -EEXIST) return fd;
+    Call(__NR_unlinkat, g_directory, name.fresh(), 0);
+    return Call(__NR_openat, g_directory, name.fresh(), kFlags, 0600);
+  }
+  long WriteAndClose(long fd) const {
+    const long written = Call(__NR_write, fd, text_, size_);
+    Close(static_cast<int>(fd));
+    return written < 0 || written == static_cast<long>(size_) ? written
+                                                              : -ENOSPC;
+  }
+
   char text_[256];
   unsigned long size_ = 0;
 };
@@ -180,8 +199,8 @@ void EndDetached(uint64_t serial, Message& exited) {
   record.Add("system_us", exited.system_us);
   record.Add("max_rss_kib", exited.max_rss_kib);
   record.Add(kEnd);
-  // A disk that is full makes a lost process of it.
-  record.WriteTo(RecordName(detached.name), 0);
+  const RecordName name(detached.name);
+  if (record.WriteTo(name, 0) != 0) record.Overwrite(name);
   CloseKept(detached);
   g_detached[i] = g_detached[--g_detached_count];
 }
