@@ -31,6 +31,8 @@
 // Not for: streams. What a detached process reads and writes goes where it was
 // led when it started: pipes whose host ends were neither taken nor closed are
 // kept, and so is the terminal, but nobody reads them while no host is there.
+// The same holds for a seccomp listener that nobody took: the calls that it is
+// asked about wait until a host has attached and answers them.
 #ifndef CAISSON_DETACHED_H_
 #define CAISSON_DETACHED_H_
 

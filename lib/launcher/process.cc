@@ -43,6 +43,7 @@ constexpr char kTerminal[] = "terminal";
 constexpr char kIn[] = "in";
 constexpr char kOut[] = "out";
 constexpr char kErr[] = "err";
+constexpr char kListener[] = "seccomp_listener";
 constexpr char kKeep[] = "keep";
 
 // Waits until `fd` is readable; false at the deadline.
@@ -280,6 +281,7 @@ absl::StatusOr<std::vector<UniqueFd>> Process::State::PrepareNote(
   RETURN_IF_ERROR(add(kIn, in.borrow()));
   RETURN_IF_ERROR(add(kOut, out.borrow()));
   RETURN_IF_ERROR(add(kErr, err.borrow()));
+  RETURN_IF_ERROR(add(kListener, listener.borrow()));
   for (size_t i = 0; i < options.keep.size(); ++i) {
     if (!options.keep[i].valid()) {
       return absl::InvalidArgumentError(
@@ -327,6 +329,8 @@ void Process::State::Keep(absl::string_view what, UniqueFd fd) {
     out = std::move(fd);
   } else if (what == kErr) {
     err = std::move(fd);
+  } else if (what == kListener) {
+    listener = std::move(fd);
   } else {
     kept.push_back(std::move(fd));
   }

@@ -24,7 +24,7 @@ struct ProcessNote {
   int64_t oom_kills_before = 0;
   std::vector<CgroupPath> group;
   // What the descriptors behind this one (and the plan of one with an init)
-  // are: "terminal", "in", "out", "err", "keep".
+  // are: "terminal", "in", "out", "err", "seccomp_listener", "keep".
   std::vector<std::string> descriptors;
 };
 

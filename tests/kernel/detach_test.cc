@@ -568,6 +568,29 @@ TEST_F(DetachTest, LookingLeavesNothing) {
                        HasSubstr("accessible to nobody else")));
 }
 
+// The calls that a policy asks the host about wait for the next one.
+TEST_F(DetachTest, KeepsTheSeccompListener) {
+  ASSERT_OK_AND_ASSIGN(
+      const SecurityPolicy policy,
+      SecurityPolicy::Create({.notify_syscalls = {"mkdir", "mkdirat"}}));
+  {
+    ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+    ProcessSpec spec = Shell("echo; mkdir /asked; exit 3");
+    spec.security = &policy;
+    ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, spec));
+    ASSERT_OK(process.Detach({.name = "asks"}));
+  }
+  ASSERT_OK_AND_ASSIGN(Launcher launcher, Launcher::Attach(directory_));
+  ASSERT_OK_AND_ASSIGN(Process process, launcher.Find("asks"));
+  SeccompListener listener(process.TakeSeccompListener());
+  ASSERT_OK_AND_ASSIGN(const auto call,
+                       listener.Receive(absl::Now() + kPatience));
+  EXPECT_OK(listener.Fail(call.id, EROFS));
+  ASSERT_OK_AND_ASSIGN(const ExitStatus status, process.Wait());
+  EXPECT_EQ(status.code, 3);
+  EXPECT_THAT(process.TakeKept(), IsEmpty());
+}
+
 TEST_F(DetachTest, LauncherThatIsStoppedHoldsUpNobodyElse) {
   ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
   ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, Shell(kForever)));
