@@ -88,6 +88,14 @@ class [[nodiscard]] Launcher final {
   // started without one.
   absl::StatusOr<Process> Find(absl::string_view name);
 
+  // A process that this launcher did not start, such as one that another has
+  // released: Exec(), AddMount(), Process::Signal() and the like work; its
+  // destructor lets it be; Wait() waits for its end and may fail with
+  // UNAVAILABLE, as the status is its parent's. Exec() needs a
+  // ProcessSpec::security. Needs LauncherOptions::releases. NOT_FOUND if it has
+  // ended.
+  absl::StatusOr<Process> Adopt(BorrowedFd pidfd);
+
   // The first half of Start(): everything is done, but the program does not run
   // until Process::Start(). Calls the hooks prestart, create_runtime and
   // create_container.

@@ -39,6 +39,13 @@ struct LauncherOptions {
   // hosts find the launcher. Made with mode 0700 if it is missing; Create()
   // fails with ALREADY_EXISTS if a launcher lives there.
   std::string directory;
+  // For processes that are to be somebody else's children
+  // (Process::Release()), as those who call an OCI runtime expect. Such a
+  // launcher is in the host's pid namespace, so it can also Adopt() and join
+  // those of others; but nothing ends what it started if it is killed itself.
+  // For short-lived hosts that keep control groups by which they find what is
+  // left. Needs CAP_SYS_ADMIN; excludes `directory`.
+  bool releases = false;
 };
 
 // Who a launcher is.

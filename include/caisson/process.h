@@ -153,6 +153,12 @@ struct ProcessSpec {
   // no terminal.
   bool new_session = true;
 
+  // For Launcher::CreateProcess() and Process::Release(): a FIFO that is open
+  // for reading and writing. A byte from it starts the program; the process
+  // ends if the host does so before it is released. Must stay open until the
+  // process was created.
+  BorrowedFd gate;
+
   // A minimal PID 1 that collects orphans and forwards signals to the program,
   // which is its child then. It holds no descriptor and no capability but
   // CAP_KILL, and may make five system calls. Needs a new pid namespace.
@@ -261,6 +267,17 @@ class [[nodiscard]] Process final {
   // the same name, whether or not it was detached meanwhile. Hooks that are
   // left (poststop) are this object's: those who attach do not have them.
   absl::Status Detach(const DetachOptions& options);
+
+  // From now on the process outlives this object, its launcher and the host.
+  // Once the launcher has ended (Launcher::Shutdown()), it is the child of the
+  // nearest subreaper above the host, or of PID 1, who gets its exit status,
+  // even if it has ended before. exit_fd() becomes readable at once, and Wait()
+  // knows the end but not always the status. A process that was created and not
+  // started waits for its ProcessSpec::gate; the hooks start_container,
+  // poststart and poststop are the caller's affair. FAILED_PRECONDITION without
+  // LauncherOptions::releases, without a gate if it was not started, and if its
+  // policy hands system calls to a listener that nobody could take any more.
+  absl::Status Release();
 
   // Of a process that Launcher::Find() returned: descriptors for what
   // DetachOptions::keep had, in that order; empty once taken.

@@ -14,10 +14,16 @@
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/freeze.h"
 #include "lib/cgroup/group.h"
+#include "lib/cgroup/layout.h"
 #include "lib/sys/open.h"
 
 namespace caisson::cgroup {
 namespace {
+
+bool IsMissing(const absl::Status& status) {
+  const auto detail = GetErrorDetail(status);
+  return detail && detail->error == ENOENT;
+}
 
 absl::Status Gone(const absl::Status& status) {
   const auto detail = GetErrorDetail(status);
@@ -42,6 +48,22 @@ bool Has(const CgroupPath& place, CgroupController controller) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::vector<CgroupPath>> PathsOf(pid_t pid) {
+  ASSIGN_OR_RETURN(const DetectedLayout detected,
+                   DetectLayout(Filesystem(), absl::StrCat(pid)));
+  std::vector<CgroupPath> group;
+  for (const CgroupHierarchy& hierarchy : detected.layout.hierarchies) {
+    if (!hierarchy.writable) continue;
+    const auto below = PathBelowMount(hierarchy, hierarchy.own_path);
+    if (!below.ok()) continue;
+    group.push_back(
+        {.version = hierarchy.version,
+         .controllers = hierarchy.controllers,
+         .directory = absl::StrCat(hierarchy.mount_point, "/", *below)});
+  }
+  return group;
+}
 
 absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group) {
   const Filesystem filesystem;
@@ -69,10 +91,11 @@ absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group) {
     if (!v2 && !Has(place, CgroupController::kFreezer)) continue;
     ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
     // In the way of every Launcher::Exec(), so no more than what is cheap.
-    ASSIGN_OR_RETURN(
-        const CgroupFreezeState state,
-        FreezeStateOf(filesystem, place.version, dir, GroupsAbove::kSkip));
-    if (state == CgroupFreezeState::kThawed) continue;
+    const auto state =
+        FreezeStateOf(filesystem, place.version, dir, GroupsAbove::kSkip);
+    if (IsMissing(state.status())) continue;  // the root of a hierarchy
+    RETURN_IF_ERROR(state.status());
+    if (*state == CgroupFreezeState::kThawed) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("the control group ", Quoted(place.directory),
                      " is frozen: the container is paused"));

@@ -4,6 +4,8 @@
 #ifndef CAISSON_LIB_CGROUP_ATTACH_H_
 #define CAISSON_LIB_CGROUP_ATTACH_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -12,6 +14,10 @@
 #include "caisson/cgroup.h"
 
 namespace caisson::cgroup {
+
+// The groups that a process is in, in all hierarchies that can be written to;
+// those that the mounts here do not show are left out.
+absl::StatusOr<std::vector<CgroupPath>> PathsOf(pid_t pid);
 
 // As Cgroup::OpenEntry(). Whoever is in the group now entered it after the last
 // Kill(), so CgroupPath::killed of that time still holds.

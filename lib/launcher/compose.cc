@@ -143,6 +143,30 @@ absl::StatusOr<Slot> AddSetAsideExecutable(PlanBuilder& plan, BorrowedFd fd) {
   return slot;
 }
 
+// Out of the way of what is closed before; a FIFO that is open for reading only
+// would let everything pass as long as nobody has it open for writing.
+absl::StatusOr<Slot> AddSetAsideGate(PlanBuilder& plan, const ProcessSpec& spec,
+                                     Composition& out) {
+  Slot slot;
+  if (!spec.gate.valid()) return slot;
+  struct stat stat;
+  const int flags = ::fcntl(spec.gate.get(), F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) != O_RDWR || (flags & O_NONBLOCK) != 0 ||
+      ::fstat(spec.gate.get(), &stat) != 0 || !S_ISFIFO(stat.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ProcessSpec.gate: descriptor ", spec.gate.get(),
+                     " is no FIFO that is open for reading and writing, and "
+                     "blocks (O_RDWR without O_NONBLOCK)"));
+  }
+  ASSIGN_OR_RETURN(out.gate, sys::Duplicate(spec.gate));
+  slot = plan.NewSlot();
+  plan.Call(SYS_fcntl,
+            {plan.Send(spec.gate), F_DUPFD_CLOEXEC, plan::kFirstSetAside},
+            "fcntl(F_DUPFD_CLOEXEC)")
+      .Into(slot);
+  return slot;
+}
+
 absl::Status AddExec(const ProcessSpec& spec,
                      const std::vector<std::string>& env, Slot executable,
                      Composition& out) {
@@ -201,7 +225,7 @@ MountContext ContextOf(const ProcessSpec& spec, const NamespaceOptions& options,
 }
 
 absl::Status CheckComposition(const ProcessSpec& spec,
-                              const NamespaceOptions& options) {
+                              const NamespaceOptions& options, Until until) {
   if (options.mount.is_joined() && spec.root != nullptr) {
     return absl::InvalidArgumentError(
         "ProcessSpec.root and a joined NamespaceOptions.mount exclude each "
@@ -211,6 +235,10 @@ absl::Status CheckComposition(const ProcessSpec& spec,
     return absl::InvalidArgumentError(
         "ProcessSpec.root is null: a process needs a RootFs");
   }
+  if (spec.gate.valid() && until != Until::kStartCall) {
+    return absl::InvalidArgumentError(
+        "ProcessSpec.gate is for Launcher::CreateProcess()");
+  }
   if (spec.init && !options.pid.is_new()) {
     return absl::InvalidArgumentError(
         "ProcessSpec.init needs a new pid namespace: it is its PID 1");
@@ -219,6 +247,11 @@ absl::Status CheckComposition(const ProcessSpec& spec,
 }
 
 }  // namespace
+
+absl::Status Composition::OpenGate() const {
+  if (!gate.valid()) return absl::OkStatus();
+  return sys::WriteAll(gate.borrow(), "g", "ProcessSpec.gate");
+}
 
 absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
                                     const SecurityPolicy& policy,
@@ -231,7 +264,7 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
     namespaces = &*default_namespaces;
   }
   const NamespaceOptions& options = namespaces->options();
-  RETURN_IF_ERROR(CheckComposition(spec, options));
+  RETURN_IF_ERROR(CheckComposition(spec, options, until));
 
   Composition out;
   if (spec.root != nullptr) {
@@ -301,6 +334,7 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   ASSIGN_OR_RETURN(const Slot executable,
                    AddSetAsideExecutable(plan, spec.executable_fd));
   ASSIGN_OR_RETURN(const std::vector<Slot> set_aside, AddSetAside(plan, spec));
+  ASSIGN_OR_RETURN(const Slot gate, AddSetAsideGate(plan, spec, out));
   RETURN_IF_ERROR(
       AddAttributes(plan, spec, options.user.valid(), out.omissions));
   AddCredentials(plan, policy, user, spec.umask, launcher.identity.setgroups);
@@ -309,6 +343,11 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   ASSIGN_OR_RETURN(const Slot listener,
                    AddListenerSocket(plan, policy, out.listener_socket));
   plan.CloseDescriptors(LimitsDescriptors(spec));
+  // Nothing of the host is open while it waits here, perhaps for days.
+  if (gate.valid()) {
+    plan.Call(SYS_read, {gate, plan.Object(char{}), 1}, "read(gate)");
+    plan.Call(SYS_close, {gate}, "close(gate)");
+  }
   AddInherited(plan, spec, set_aside);
   RETURN_IF_ERROR(AddLateLimits(plan, spec, options.user.valid()));
   plan.Step("exec");

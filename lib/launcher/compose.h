@@ -32,6 +32,8 @@ struct Composition {
   // once when they are made if `mounted_await`, and once before the program if
   // `late_await`.
   UniqueFd await_socket;
+  // A duplicate of ProcessSpec::gate, which the plan waits for at the end.
+  UniqueFd gate;
   bool early_await = false;
   bool mounted_await = false;
   bool late_await = false;
@@ -40,6 +42,9 @@ struct Composition {
   OpenInside open_inside;
   std::vector<std::string> omissions;
   ContainerNamespaces namespaces;
+
+  // Lets a plan with a gate pass it once it comes there.
+  absl::Status OpenGate() const;
 };
 
 // What a composition needs to know of its launcher.

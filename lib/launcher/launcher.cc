@@ -140,6 +140,11 @@ Launcher::~Launcher() {
 
 absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
   if (options.directory.empty()) return State::Create(options);
+  if (options.releases) {
+    return absl::InvalidArgumentError(
+        "LauncherOptions.directory and releases exclude each other: detached "
+        "processes end with their launcher, released ones do not");
+  }
   ASSIGN_OR_RETURN(const DetachedDirectory directory,
                    DetachedDirectory::Open(options.directory,
                                            DetachedDirectory::Missing::kMake));
@@ -158,8 +163,14 @@ absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
 absl::StatusOr<Launcher> Launcher::State::Create(
     const LauncherOptions& options) {
   if (sys::HasCapability(CAP_SYS_ADMIN)) {
-    ASSIGN_OR_RETURN(launcher::Session session, launcher::Session::Create());
+    ASSIGN_OR_RETURN(launcher::Session session,
+                     launcher::Session::Create(options.releases));
     return Launcher(std::make_unique<State>(std::move(session)));
+  }
+  if (options.releases) {
+    return absl::PermissionDeniedError(
+        "LauncherOptions.releases needs CAP_SYS_ADMIN: without it a launcher "
+        "has namespaces of its own, which end with it");
   }
   ASSIGN_OR_RETURN(auto created,
                    launcher::Session::CreateInUserNamespace(options.ids));
@@ -248,6 +259,37 @@ absl::StatusOr<Process> Launcher::State::Adopt(launcher::Session::Found found) {
     for (size_t i = 0; i < note.descriptors.size(); ++i) {
       state->Keep(note.descriptors[i], std::move(found.kept[first + i]));
     }
+  }
+  return Process(std::move(state));
+}
+
+absl::StatusOr<Process> Launcher::Adopt(BorrowedFd pidfd) {
+  if (!state_->session->releases()) {
+    return absl::FailedPreconditionError(
+        "Launcher::Adopt(): a launcher without LauncherOptions.releases cannot "
+        "enter the pid namespaces of others");
+  }
+  const absl::Status gone =
+      absl::NotFoundError("Launcher::Adopt(): the process has ended");
+  const pid_t pid = sys::PidOf(pidfd);
+  if (pid <= 0) return gone;
+  auto state = std::make_unique<Process::State>(state_->session, std::nullopt);
+  ASSIGN_OR_RETURN(state->started.pidfd, sys::Duplicate(pidfd));
+  ASSIGN_OR_RETURN(state->started.channel, sys::Duplicate(pidfd));
+  auto namespaces = launcher::NamespacesOf(pid);
+  auto group = cgroup::PathsOf(pid);
+  // Otherwise the number was another process's.
+  if (sys::PidOf(pidfd) != pid) return gone;
+  ASSIGN_OR_RETURN(state->namespaces, std::move(namespaces));
+  ASSIGN_OR_RETURN(state->group, std::move(group));
+  state->own_pid_namespace =
+      ((state->namespaces.first | state->namespaces.second) & CLONE_NEWPID) !=
+      0;
+  state->adopted = true;
+  {
+    MutexLock lock(&state->mutex);
+    state->runs = true;
+    state->custody = Process::State::Custody::kReleased;
   }
   return Process(std::move(state));
 }

@@ -16,9 +16,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/launcher/sysctl_steps.h"
+#include "lib/sys/open.h"
 
 // Debian 12's headers lack it (Linux 5.6).
 #ifndef CLONE_NEWTIME
@@ -35,14 +37,22 @@ using ::caisson::plan::Slot;
 constexpr int kNewNamespaces =
     CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 
+bool IsSame(BorrowedFd ns, BorrowedFd other) {
+  struct stat a;
+  struct stat b;
+  return ::fstat(ns.get(), &a) == 0 && ::fstat(other.get(), &b) == 0 &&
+         a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 // Whether namespace `ns` belongs to user namespace `user`.
 bool BelongsTo(BorrowedFd ns, BorrowedFd user) {
   const UniqueFd owner(::ioctl(ns.get(), NS_GET_USERNS));
-  struct stat a;
-  struct stat b;
-  return owner.valid() && ::fstat(owner.get(), &a) == 0 &&
-         ::fstat(user.get(), &b) == 0 && a.st_dev == b.st_dev &&
-         a.st_ino == b.st_ino;
+  return owner.valid() && IsSame(owner.borrow(), user);
+}
+
+bool IsMissing(const absl::Status& status) {
+  const auto detail = GetErrorDetail(status);
+  return detail && detail->error == ENOENT;
 }
 
 void AddLoopback(PlanBuilder& plan) {
@@ -90,6 +100,33 @@ absl::Status CheckJoins(const NamespaceOptions& options) {
 }
 
 }  // namespace
+
+absl::StatusOr<ContainerNamespaces> NamespacesOf(pid_t pid) {
+  constexpr std::pair<const char*, uint64_t> kKinds[] = {
+      {"user", CLONE_NEWUSER}, {"mnt", CLONE_NEWNS},
+      {"pid", CLONE_NEWPID},   {"net", CLONE_NEWNET},
+      {"ipc", CLONE_NEWIPC},   {"uts", CLONE_NEWUTS},
+      {"time", CLONE_NEWTIME}, {"cgroup", CLONE_NEWCGROUP},
+  };
+  ContainerNamespaces in;
+  UniqueFd user;  // if it is another
+  for (const auto& [name, flag] : kKinds) {
+    const std::string path = absl::StrCat("/proc/", pid, "/ns/", name);
+    auto theirs = sys::Open(path, O_RDONLY);
+    // A kernel without namespaces of that kind.
+    if (IsMissing(theirs.status()) && flag == CLONE_NEWTIME) continue;
+    RETURN_IF_ERROR(theirs.status());
+    ASSIGN_OR_RETURN(const UniqueFd own,
+                     sys::Open(absl::StrCat("/proc/self/ns/", name), O_RDONLY));
+    if (IsSame(own.borrow(), theirs->borrow())) continue;
+    if (flag == CLONE_NEWUSER) user = *std::move(theirs);
+    const bool of_user =
+        flag == CLONE_NEWUSER ||
+        (user.valid() && BelongsTo(theirs->borrow(), user.borrow()));
+    (of_user ? in.second : in.first) |= flag;
+  }
+  return in;
+}
 
 absl::StatusOr<GroupSlots> SendGroup(PlanBuilder& plan, const Cgroup* cgroup) {
   if (cgroup == nullptr) return GroupSlots();

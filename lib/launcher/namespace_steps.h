@@ -3,6 +3,8 @@
 #ifndef CAISSON_LIB_LAUNCHER_NAMESPACE_STEPS_H_
 #define CAISSON_LIB_LAUNCHER_NAMESPACE_STEPS_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -22,6 +24,9 @@ struct ContainerNamespaces {
   uint64_t first = 0;
   uint64_t second = 0;
 };
+
+// Those that process `pid` is in and the calling one is not.
+absl::StatusOr<ContainerNamespaces> NamespacesOf(pid_t pid);
 
 // The control group's descriptors, in the plan.
 struct GroupSlots {

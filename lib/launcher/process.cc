@@ -68,11 +68,15 @@ ExitStatus FromMessage(const launcher::Message& message, BorrowedFd init_plan) {
   return launcher::ExitStatusOf(child);
 }
 
-// The launcher is dead, and so is what it started; the kernel may still know
-// how it ended.
-absl::StatusOr<ExitStatus> StatusWithoutLauncher(BorrowedFd pidfd) {
+// Of a process that has ended without a message: the kernel may know how.
+absl::StatusOr<ExitStatus> StatusWithoutLauncher(BorrowedFd pidfd,
+                                                 bool foreign) {
   const std::optional<int> status = sys::ExitStatusOf(pidfd);
   if (status.has_value()) return launcher::FromWaitStatus(*status);
+  if (foreign) {
+    return absl::UnavailableError(
+        "the process has ended; its exit status went to its parent");
+  }
   return absl::UnavailableError(
       "the launcher died before the process did; the process was killed and "
       "its exit status is not known");
@@ -100,7 +104,10 @@ Process::~Process() {
   if (state_->creator != ::getpid()) return;
   {
     MutexLock lock(&state_->mutex);
-    if (state_->custody == State::Custody::kDetached) return;
+    if (state_->custody == State::Custody::kDetached ||
+        state_->custody == State::Custody::kReleased) {
+      return;
+    }
   }
   // One that has ended is NOT_FOUND, which is what is wanted.
   sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
@@ -122,7 +129,7 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Time time) const {
   // the descriptor readable for all others.
   ASSIGN_OR_RETURN(const bool ended, WaitReadable(exit_fd(), deadline));
   if (!ended) return StillRunning(pid());
-  {
+  if (!state_->adopted) {
     MutexLock lock(&state_->mutex);
     if (state_->exit.has_value()) return *state_->exit;
     const auto message =
@@ -138,12 +145,15 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Time time) const {
     }
     if (!absl::IsUnavailable(message.status())) return message.status();
   }
-  // The launcher died, and the kernel is killing what it started.
+  // The launcher died, and the kernel is killing what it started; or the
+  // process is its parent's affair.
   ASSIGN_OR_RETURN(const bool dead, WaitReadable(pidfd(), deadline));
   if (!dead) return StillRunning(pid());
   MutexLock lock(&state_->mutex);
   if (!state_->exit.has_value()) {
-    state_->exit = StatusWithoutLauncher(pidfd());
+    const bool foreign =
+        state_->adopted || state_->custody == State::Custody::kReleased;
+    state_->exit = StatusWithoutLauncher(pidfd(), foreign);
   }
   return *state_->exit;
 }
@@ -206,6 +216,7 @@ absl::Status Process::Start() {
   absl::Status status = RunHooks(
       "start_container", state_->hooks.start_container,
       state_->HookStateOf("created", launcher::HookPoint::kStartContainer));
+  if (status.ok()) status = composition.OpenGate();
   if (status.ok()) {
     status = ReleaseAwait(composition.await_socket.borrow());
   }
@@ -255,9 +266,47 @@ absl::Status Process::State::CheckDetachable() const {
   if (destroyed) reason = "was destroyed";
   if (custody == Custody::kDetached) reason = "is detached already";
   if (custody == Custody::kDetaching) reason = "is being detached already";
+  if (custody == Custody::kReleased) reason = "was released";
   if (reason.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("Process::Detach(): the process ", reason));
+}
+
+absl::Status Process::State::CheckReleasable() const {
+  absl::string_view reason;
+  if (!session->releases()) {
+    reason = "its launcher was made without LauncherOptions.releases";
+  }
+  if (pending.has_value() && !pending->composition.gate.valid()) {
+    reason = "it was not started, and has no ProcessSpec.gate to wait for";
+  }
+  if (pending.has_value() && pending->composition.listener_socket.valid()) {
+    reason = "its policy has a listener, which only a started process has";
+  }
+  if (!pending.has_value() && !runs) reason = "its start failed";
+  if (destroyed) reason = "it was destroyed";
+  if (custody == Custody::kReleased) reason = "it is nobody's here already";
+  if (reason.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("Process::Release(): ", reason));
+}
+
+absl::Status Process::Release() {
+  MutexLock lock(&state_->mutex);
+  RETURN_IF_ERROR(state_->CheckReleasable());
+  RETURN_IF_ERROR(state_->session->Release(state_->started));
+  // Until here a host that ends takes a process along that was not started.
+  if (state_->pending.has_value()) {
+    const absl::Status status =
+        ReleaseAwait(state_->pending->composition.await_socket.borrow());
+    state_->pending.reset();
+    if (!status.ok()) {
+      sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
+      return status;
+    }
+  }
+  state_->custody = State::Custody::kReleased;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<UniqueFd>> Process::State::PrepareNote(

@@ -45,6 +45,7 @@ struct Process::State {
       absl::string_view status,
       launcher::HookPoint point = launcher::HookPoint::kOther) const;
   absl::Status CheckDetachable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  absl::Status CheckReleasable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // What is kept for those who attach, and what they have to know.
   absl::StatusOr<std::vector<UniqueFd>> PrepareNote(
       const DetachOptions& options, launcher::ProcessNote& note)
@@ -74,13 +75,14 @@ struct Process::State {
   // None if the process is another host's, which had one of its own.
   const std::optional<SecurityPolicy> policy;
   bool default_policy = false;
+  bool adopted = false;  // its end is told by its pidfd alone
 
   Mutex mutex;
   std::optional<Pending> pending ABSL_GUARDED_BY(mutex);
   bool destroyed ABSL_GUARDED_BY(mutex) = false;
   bool runs ABSL_GUARDED_BY(mutex) = false;  // its program
   // A detached one outlives this object.
-  enum class Custody { kHosts, kDetaching, kDetached };
+  enum class Custody { kHosts, kDetaching, kDetached, kReleased };
   Custody custody ABSL_GUARDED_BY(mutex) = Custody::kHosts;
   std::vector<UniqueFd> kept ABSL_GUARDED_BY(mutex);
   std::vector<StepLatency> latencies ABSL_GUARDED_BY(mutex);

@@ -9,7 +9,7 @@
 
 namespace caisson::launcher {
 
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 
 // The launcher finds its end of the control socket here.
 inline constexpr int kControlFd = 3;
@@ -38,6 +38,9 @@ enum RequestKind : uint32_t {
   kDetach = 4,
   // Asks for the detached process of a name. Carries a channel.
   kFind = 5,
+  // The process is left to whoever collects the launcher's orphans. Carries a
+  // channel. Only to a launcher that is no PID 1.
+  kRelease = 6,
 };
 
 // Of a detached process, with its NUL.
@@ -55,7 +58,7 @@ inline constexpr char kRecordSuffix[] = ".process";
 struct Request {
   uint32_t version;
   uint32_t kind;          // RequestKind
-  uint64_t serial = 0;    // kAbandon, kDetach: that of kStarted
+  uint64_t serial = 0;    // kAbandon, kDetach, kRelease: that of kStarted
   uint32_t has_init = 0;  // kDetach
   uint32_t reserved = 0;
   char name[kNameSize] = {};  // kDetach, kFind
@@ -84,20 +87,22 @@ enum MessageKind : uint32_t {
   // ended, and the launcher goes on for others. (Without, the launcher ends.)
   kGoodbye = 9,
   kListening = 10,  // on the channel of kListen
+  kReleased = 11,   // on the channel of kRelease
 };
 
 // Why a start was rejected, beside the plan::Reject reasons.
 enum RejectStage : uint32_t {
-  kStageReceive = 1,  // descriptors got lost on the way; error = EMFILE
-  kStagePlan = 2,     // the block is no plan; `reason` is a plan::Reject
-  kStageMap = 3,      // the memfd is not sealed or cannot be mapped
-  kStageFull = 4,     // kMaxChildren run already
-  kStageClone = 5,    // clone3() failed
-  kStageIdMap = 6,    // /proc/PID/{setgroups,uid_map,gid_map}
-  kStageDetach = 7,   // of kDetach
-  kStageFind = 8,     // of kFind
-  kStageListen = 9,   // of kListen
-  kStageHosts = 10,   // on a control socket: kMaxHosts are connected
+  kStageReceive = 1,   // descriptors got lost on the way; error = EMFILE
+  kStagePlan = 2,      // the block is no plan; `reason` is a plan::Reject
+  kStageMap = 3,       // the memfd is not sealed or cannot be mapped
+  kStageFull = 4,      // kMaxChildren run already
+  kStageClone = 5,     // clone3() failed
+  kStageIdMap = 6,     // /proc/PID/{setgroups,uid_map,gid_map}
+  kStageDetach = 7,    // of kDetach
+  kStageFind = 8,      // of kFind
+  kStageListen = 9,    // of kListen
+  kStageHosts = 10,    // on a control socket: kMaxHosts are connected
+  kStageRelease = 11,  // of kRelease
 };
 
 // Processes that one launcher looks after at a time.
@@ -112,6 +117,8 @@ enum Feature : uint32_t {
   kIsolatedMounts = 1u << 0,
   // It was born in a user namespace of its own.
   kOwnUserNamespace = 1u << 1,
+  // It is no PID 1, so that what it started can outlive it.
+  kReleases = 1u << 2,
 };
 
 struct Message {

@@ -230,11 +230,12 @@ Session::Session(UniqueFd control, UniqueFd pidfd, const Message& hello)
       hello_(hello),
       creator_(::getpid()) {}
 
-absl::StatusOr<Session> Session::Create() {
+absl::StatusOr<Session> Session::Create(bool releases) {
   ASSIGN_OR_RETURN(const UniqueFd image, MakeImage());
   ASSIGN_OR_RETURN(auto sockets, MakeSocketPair());
-  RETURN_IF_ERROR(
-      sys::SpawnDetached(image.borrow(), kName, sockets.second.borrow()));
+  RETURN_IF_ERROR(sys::SpawnDetached(image.borrow(), kName,
+                                     sockets.second.borrow(),
+                                     {.new_pid_namespace = !releases}));
   sockets.second.reset();
   return Connect(std::move(sockets.first));
 }
@@ -415,6 +416,13 @@ absl::Status Session::Detach(const Started& started, absl::string_view name,
   const absl::Status status =
       Ask(request, fds, kDetached, &answer, nullptr).status();
   return status.ok() ? status : Annotate(status, Quoted(name));
+}
+
+absl::Status Session::Release(const Started& started) const {
+  Message answer;
+  return Ask({.kind = kRelease, .serial = started.serial}, {}, kReleased,
+             &answer, nullptr)
+      .status();
 }
 
 absl::StatusOr<Session::Found> Session::Find(absl::string_view name) const {

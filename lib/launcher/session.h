@@ -44,7 +44,8 @@ struct Started {
 // own.
 class Session final {
  public:
-  static absl::StatusOr<Session> Create();
+  // One that `releases` is no PID 1: what it started can outlive it.
+  static absl::StatusOr<Session> Create(bool releases = false);
 
   struct InUserNamespace;
   // One that needs no privilege: the launcher is born in a user namespace of
@@ -90,6 +91,9 @@ class Session final {
   absl::Status Detach(const Started& started, absl::string_view name,
                       absl::string_view note, BorrowedFd plan,
                       const std::vector<BorrowedFd>& kept) const;
+  // The process is nobody's here from now on: see Process::Release(). OK if it
+  // has ended.
+  absl::Status Release(const Started& started) const;
   struct Found {
     Started process;  // pidfd, channel and serial
     // The note, the plan of one with an init, and the rest.
@@ -102,6 +106,7 @@ class Session final {
   bool own_user_namespace() const {
     return (hello_.features & kOwnUserNamespace) != 0;
   }
+  bool releases() const { return (hello_.features & kReleases) != 0; }
   BorrowedFd pidfd() const { return pidfd_.borrow(); }
 
   // Ends everything that this host started and did not detach and, if nobody

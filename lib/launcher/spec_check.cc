@@ -108,6 +108,9 @@ absl::Status CheckExecSpec(const ProcessSpec& spec) {
     return Bad("network is the container's own in Exec()");
   }
   if (spec.init) return Bad("init is for the first process of a container");
+  if (spec.gate.valid()) {
+    return Bad("gate is for the first process of a container");
+  }
   if (!spec.hooks.empty()) {
     return Bad("hooks are for the first process of a container");
   }

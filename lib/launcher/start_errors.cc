@@ -134,6 +134,11 @@ absl::Status RejectError(const Message& message) {
                        ? "too many objects for detached processes "
                          "of this launcher are in use"
                        : ""});
+    case kStageRelease:
+      return ErrnoError(
+          message.error, "Process::Release()",
+          {.step = "launcher",
+           .hint = message.error == ESRCH ? "the start was given up" : ""});
     case kStageIdMap: {
       constexpr const char* kFiles[] = {"setgroups", "uid_map", "gid_map"};
       return ErrnoError(

@@ -164,7 +164,7 @@ absl::Status SpawnDetached(BorrowedFd program, const char* name,
   Spawn spawn = {.program = program.get(),
                  .socket = socket.get(),
                  .second = options.second_socket.get(),
-                 .namespaces = CLONE_NEWPID |
+                 .namespaces = (options.new_pid_namespace ? CLONE_NEWPID : 0) |
                                (options.new_user_namespace ? CLONE_NEWUSER : 0),
                  .argv = argv,
                  .inner_stack = static_cast<char*>(stacks) + kStackSize,

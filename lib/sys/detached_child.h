@@ -14,12 +14,13 @@ struct DetachedOptions {
   // yet: the program finds its maps empty and has to wait until the caller has
   // written them. Needs no privilege.
   bool new_user_namespace = false;
+  // PID 1 of a new pid namespace: when it ends, the kernel kills all that it
+  // started. Needs CAP_SYS_ADMIN, or the user namespace.
+  bool new_pid_namespace = true;
 };
 
 // Executes the file behind `program` with `socket` as descriptor 3 and no other
-// descriptor, no environment, no controlling terminal and "/" as its directory,
-// as PID 1 of a new pid namespace: when it ends, the kernel kills all that it
-// started. Needs CAP_SYS_ADMIN, or a user namespace.
+// descriptor, no environment, no controlling terminal and "/" as its directory.
 //
 // The calling process is not forked: two clone(CLONE_VM | CLONE_VFORK) lead to
 // the exec, so that the cost does not depend on the caller's memory. The first

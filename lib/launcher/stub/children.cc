@@ -44,6 +44,7 @@ uint32_t g_child_count;
 uint64_t g_starts;
 Watcher g_watchers[kMaxWatchers];
 uint32_t g_watcher_count;
+bool g_releases;
 
 // The index of the child with this pid or serial number, or g_child_count.
 uint32_t FindByPid(int pid) {
@@ -157,6 +158,30 @@ bool Collect(int pid, uint32_t index) {
   return true;
 }
 
+int WaitStatusOf(const siginfo_t& ended) {
+  constexpr int kExitedCode = 1;  // CLD_EXITED
+  constexpr int kDumpedCode = 3;  // CLD_DUMPED
+  if (ended.si_code == kExitedCode) return (ended.si_status & 0xff) << 8;
+  return ended.si_status | (ended.si_code == kDumpedCode ? 0x80 : 0);
+}
+
+// The status of one that may be released is left to who collects it when the
+// launcher has ended.
+bool ReapReleasable() {
+  for (uint32_t i = 0; i < g_child_count; ++i) {
+    const Child child = g_children[i];
+    siginfo_t ended = {};
+    rusage usage = {};
+    Call(__NR_waitid, P_PID, child.pid, &ended, WEXITED | WNOWAIT | WNOHANG,
+         &usage);
+    if (ended.si_pid == 0) continue;
+    if (child.forks || child.abandoned) return Collect(child.pid, i);
+    Report(i, WaitStatusOf(ended), usage);
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 bool ChildrenAreFull() { return g_child_count == kMaxChildren; }
@@ -199,6 +224,20 @@ long DetachChild(uint64_t serial, uint32_t host, const char* name,
   return error;
 }
 
+long ReleaseChild(uint64_t serial, uint32_t host) {
+  if (!g_releases) return EINVAL;
+  const uint32_t i = FindBySerial(serial);
+  if (i == g_child_count) return 0;
+  if (g_children[i].host != host || g_children[i].abandoned ||
+      g_children[i].forks) {
+    return ESRCH;
+  }
+  // Its channel ends without a message.
+  Close(g_children[i].channel);
+  g_children[i] = g_children[--g_child_count];
+  return 0;
+}
+
 long FindChild(const char* name, int channel) {
   const Detached* detached = FindDetached(name);
   if (detached == nullptr) return ENOENT;
@@ -228,9 +267,10 @@ long FindChild(const char* name, int channel) {
   return 0;
 }
 
-bool Reap(int options) {
+bool Reap() {
+  if (g_releases) return ReapReleasable();
   siginfo_t ended = {};
-  if (Call(__NR_waitid, P_ALL, 0, &ended, WEXITED | WNOWAIT | options, 0L) <
+  if (Call(__NR_waitid, P_ALL, 0, &ended, WEXITED | WNOWAIT | WNOHANG, 0L) <
           0 ||
       ended.si_pid == 0) {
     return false;
@@ -249,6 +289,9 @@ bool Reap(int options) {
   }
   return !expected && Collect(ended.si_pid, g_child_count);
 }
+
+void SetReleases() { g_releases = true; }
+bool Releases() { return g_releases; }
 
 long Keep(int fd) { return Call(__NR_fcntl, fd, kDupCloexec, kOwnFds); }
 

@@ -26,10 +26,16 @@ bool AnyChildOf(uint32_t host);
 long DetachChild(uint64_t serial, uint32_t host, const char* name,
                  bool has_init, const int* fds, int count);
 long FindChild(const char* name, int channel);
+// Serves kRelease: 0, or an errno. One that has ended is released already.
+long ReleaseChild(uint64_t serial, uint32_t host);
 
-// Collects one child and tells who wants to know; false if none ended.
-// `options` as waitid(2).
-bool Reap(int options);
+// The launcher is no PID 1: what it started may outlive it.
+void SetReleases();
+bool Releases();
+
+// Takes note of one child that ended and tells who wants to know; false if
+// there is none.
+bool Reap();
 
 // A duplicate of `fd` out of the range that requests use (kOwnFds), or a
 // negative errno.

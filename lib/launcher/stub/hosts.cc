@@ -94,6 +94,10 @@ void Serve(Host& host) {
     if (kind == kStart) StartProcess(received, host.number);
     if (kind == kDetach) Detach(received, host.number);
     if (kind == kFind) Find(received);
+    if (kind == kRelease) {
+      Answer(received, kReleased, kStageRelease,
+             ReleaseChild(received.request.serial, host.number));
+    }
     if (kind == kListen) {
       Answer(received, kListening, kStageListen,
              received.whole ? Listen(received) : EMFILE);
@@ -188,7 +192,7 @@ void SettleHosts() {
   }
   if (g_host_count > 0 || AnyDetached()) return;
   RemoveSocket();
-  // What is left in the pid namespace ends with it.
+  // What is left in its pid namespace, if it has one, ends with it.
   Exit(0);
 }
 

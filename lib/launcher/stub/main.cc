@@ -12,7 +12,6 @@
 #include <asm/signal.h>
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
-#include <linux/wait.h>
 
 #include "lib/launcher/protocol.h"
 #include "lib/launcher/stub/child.h"
@@ -118,7 +117,7 @@ void BeOrdinary() {
     if (polls[0].revents != 0) {
       uint8_t infos[128 * 8];
       Call(__NR_read, g_signals, infos, sizeof(infos));
-      while (Reap(WNOHANG)) {
+      while (Reap()) {
       }
     }
     ServeHosts(polls + 1, count);
@@ -154,12 +153,15 @@ extern "C" [[noreturn]] __attribute__((used)) void CaissonLauncherMain() {
   if (!ArrangeDescriptors()) Exit(1);
   const int isolation_error = mount_helper ? 0 : IsolateMounts();
   if (isolation_error == 0) BeOrdinary();
+  // Otherwise this is PID 1, or the helper of one.
+  if (!own_user_namespace && Call(__NR_getpid) != 1) SetReleases();
   Message hello = {};
   hello.kind = kHello;
   hello.pid = static_cast<int32_t>(Call(__NR_getpid));
   hello.features =
       isolation_error == 0 && !mount_helper ? uint32_t{kIsolatedMounts} : 0;
   if (own_user_namespace) hello.features |= kOwnUserNamespace;
+  if (Releases()) hello.features |= kReleases;
   hello.isolation_error = isolation_error;
   SetHello(hello);
   AddHost(g_control);
