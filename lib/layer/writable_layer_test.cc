@@ -189,6 +189,27 @@ TEST_F(WritableLayerTest, ADuplicateOfTheLockKeepsIt) {
   EXPECT_EQ(report.writable_layers, 1u);
 }
 
+// One that outlives its object is in use as long as there are duplicates of
+// the lock, and then garbage, unless it was kept.
+TEST_F(WritableLayerTest, DisownedLayerStaysWithItsDuplicates) {
+  LayerStore store = OpenStore();
+  UniqueFd launchers;
+  {
+    ASSERT_OK_AND_ASSIGN(WritableLayer layer, store.CreateWritableLayer());
+    launchers.reset(::fcntl(layer.lock().get(), F_DUPFD_CLOEXEC, 3));
+    ASSERT_TRUE(launchers.valid());
+    layer.Disown();
+    const WritableLayer moved = std::move(layer);
+  }
+  EXPECT_THAT(Entries("writable"), SizeIs(1));
+  ASSERT_OK_AND_ASSIGN(RecoverReport report, store.Recover());
+  EXPECT_EQ(report.writable_layers, 0u);
+  launchers.reset();
+  ASSERT_OK_AND_ASSIGN(report, store.Recover());
+  EXPECT_EQ(report.writable_layers, 1u);
+  EXPECT_THAT(Entries("writable"), IsEmpty());
+}
+
 TEST_F(WritableLayerTest, AForkedChildRemovesNothing) {
   LayerStore store = OpenStore();
   std::optional<WritableLayer> layer;

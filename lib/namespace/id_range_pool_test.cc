@@ -141,6 +141,25 @@ TEST_F(IdRangePoolTest, LeasesMove) {
   EXPECT_FALSE(pool.Allocate().ok());
 }
 
+// For a container that outlives the lease: the range belongs to whoever has a
+// duplicate, until all are closed.
+TEST_F(IdRangePoolTest, DisownedRangeStaysWithItsDuplicates) {
+  ASSERT_OK_AND_ASSIGN(IdRangePool pool, Open(1));
+  UniqueFd launchers;
+  {
+    ASSERT_OK_AND_ASSIGN(IdRangeLease lease, pool.Allocate());
+    launchers.reset(::fcntl(lease.fd().get(), F_DUPFD_CLOEXEC, 3));
+    ASSERT_TRUE(launchers.valid());
+    lease.Disown();
+    EXPECT_FALSE(lease.held());
+    lease.Release();
+  }
+  EXPECT_THAT(pool.Allocate(), StatusIs(absl::StatusCode::kResourceExhausted,
+                                        HasSubstr("1 in use")));
+  launchers.reset();
+  EXPECT_OK(pool.Allocate());
+}
+
 TEST_F(IdRangePoolTest, PoolsOfOtherShapesNeverShareAnId) {
   IdRangePoolOptions small = Options(2);
   small.range = {kFirst + 1000, kSize};
