@@ -39,6 +39,19 @@ absl::Status Unlink(BorrowedFd dir, const std::string& name) {
   return absl::OkStatus();
 }
 
+// The same if `name` is a link to `file`.
+absl::Status UnlinkLink(BorrowedFd dir, const std::string& name,
+                        BorrowedFd file) {
+  struct stat named;
+  struct stat open;
+  if (::fstatat(dir.get(), name.c_str(), &named, AT_SYMLINK_NOFOLLOW) != 0 ||
+      ::fstat(file.get(), &open) != 0 || named.st_dev != open.st_dev ||
+      named.st_ino != open.st_ino) {
+    return absl::OkStatus();
+  }
+  return Unlink(dir, name);
+}
+
 // Whether both names are links to one file.
 bool SameFile(BorrowedFd a_dir, const std::string& a, BorrowedFd b_dir,
               const std::string& b) {
@@ -96,6 +109,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
     address_ = other.address_;
     name_ = std::move(other.name_);
     reused_ = other.reused_;
+    adopted_ = other.adopted_;
     file_ = std::move(other.file_);
     dir_ = other.dir_;
   }
@@ -103,10 +117,19 @@ Lease& Lease::operator=(Lease&& other) noexcept {
 }
 
 // Needs no network lock: nobody touches a lease whose lock is held, and the
-// lock goes last.
+// lock goes last. But of one that was adopted there can be several; address and
+// name may be somebody else's by now.
 absl::Status Lease::Release() {
   if (!file_.valid()) return absl::OkStatus();
-  absl::Status result = Unlink(dir_->names(), name_);
+  absl::Status result;
+  if (adopted_) {
+    ASSIGN_OR_RETURN(const UniqueFd lock, dir_->LockSeparately());
+    result = UnlinkLink(dir_->names(), name_, fd());
+    result.Update(UnlinkLink(dir_->leases(), address_.ToString(), fd()));
+    file_.reset();
+    return result;
+  }
+  result = Unlink(dir_->names(), name_);
   result.Update(Unlink(dir_->leases(), address_.ToString()));
   file_.reset();
   return result;
@@ -119,7 +142,14 @@ Lease Lease::Adopt(UniqueFd file, const LeaseRecord& record,
   lease.name_ = FoldName(record.name);
   lease.file_ = std::move(file);
   lease.dir_ = dir;
+  lease.adopted_ = true;
   return lease;
+}
+
+bool Lease::IsGone() const {
+  struct stat info;
+  return file_.valid() && ::fstat(file_.get(), &info) == 0 &&
+         info.st_nlink == 0;
 }
 
 class LeaseStore::Guard final {

@@ -57,6 +57,8 @@ class Lease final {
   absl::Status Release();
   // Leaves them to whoever has a duplicate of the descriptor.
   void Disown() { file_.reset(); }
+  // Whether another that adopted it has released it.
+  bool IsGone() const;
   // The lease behind such a duplicate. `dir` must outlive it.
   static Lease Adopt(UniqueFd file, const LeaseRecord& record,
                      const NetworkDir* dir);
@@ -67,6 +69,7 @@ class Lease final {
   Ipv4Address address_;
   std::string name_;  // folded
   bool reused_ = false;
+  bool adopted_ = false;
   UniqueFd file_;  // valid while the lease is held
   const NetworkDir* dir_ = nullptr;
 };

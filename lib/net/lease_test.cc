@@ -1,5 +1,6 @@
 #include "lib/net/lease.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,7 @@ using ::caisson::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 class LeaseTest : public ::testing::Test {
  protected:
@@ -75,6 +78,30 @@ class LeaseTest : public ::testing::Test {
   std::vector<std::string> reaped_;
   absl::Status reaper_result_;
 };
+
+// Several hosts can have adopted one lease.
+TEST_F(LeaseTest, AdoptedLeaseGivesNothingOfAnotherBack) {
+  LeaseStore store = Store();
+  LeaseRecord record = Named("db");
+  ASSERT_OK_AND_ASSIGN(Lease lease, store.Allocate(record));
+  record.address = lease.address();
+  const auto adopt = [&] {
+    return Lease::Adopt(UniqueFd(::fcntl(lease.fd().get(), F_DUPFD_CLOEXEC, 3)),
+                        record, dir_.get());
+  };
+  Lease first = adopt();
+  Lease second = adopt();
+  lease.Disown();
+  EXPECT_FALSE(second.IsGone());
+  ASSERT_OK(first.Release());
+  EXPECT_FALSE(first.IsGone());
+  EXPECT_TRUE(second.IsGone());
+  ASSERT_OK_AND_ASSIGN(const Lease next, store.Allocate(record));
+  ASSERT_OK(second.Release());
+  ASSERT_OK_AND_ASSIGN(const std::vector<LeaseRecord> live, store.List());
+  ASSERT_THAT(live, SizeIs(1));
+  EXPECT_TRUE(Exists("names/db"));
+}
 
 TEST_F(LeaseTest, AddressesGoRoundWithoutTheGateway) {
   LeaseStore store = Store();

@@ -103,6 +103,14 @@ std::vector<UniqueFd> OfAnotherProcess(Testbed& bed, End end) {
   return lifelines;
 }
 
+std::vector<UniqueFd> Duplicates(const std::vector<UniqueFd>& lifelines) {
+  std::vector<UniqueFd> copies;
+  for (const UniqueFd& lifeline : lifelines) {
+    copies.emplace_back(::fcntl(lifeline.get(), F_DUPFD_CLOEXEC, 3));
+  }
+  return copies;
+}
+
 void CheckTraffic(Testbed& bed, BorrowedFd netns) {
   TestSocket server = bed.In(netns, [] { return ListenTcp(80); });
   EXPECT_EQ(Converse(bed.In(bed.outside(),
@@ -139,14 +147,11 @@ void OutlivesItsOwner(End end) {
       ASSERT_THAT(hosts, SizeIs(1));
       EXPECT_THAT(NetEndpoint::Create(network, bed.MakeNamespace(), Options()),
                   StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("")));
-      std::vector<UniqueFd> copies;
-      for (const UniqueFd& lifeline : lifelines) {
-        copies.emplace_back(::fcntl(lifeline.get(), F_DUPFD_CLOEXEC, 3));
-      }
       {
         // One that is only looked at stays.
-        ASSERT_OK_AND_ASSIGN(const NetEndpoint seen,
-                             NetEndpoint::Attach(network, std::move(copies)));
+        ASSERT_OK_AND_ASSIGN(
+            const NetEndpoint seen,
+            NetEndpoint::Attach(network, Duplicates(lifelines)));
         EXPECT_EQ(seen.name(), "web");
         EXPECT_EQ(seen.address(), hosts[0].address);
         EXPECT_EQ(seen.ports().size(), 2u);
@@ -181,6 +186,34 @@ TEST_F(LifelinesTest, EndpointOutlivesAnOwnerThatIsKilled) {
 
 TEST_F(LifelinesTest, EndpointOutlivesAnOwnerThatDisownsIt) {
   OutlivesItsOwner(End::kDisowned);
+}
+
+// Name and address are free when the first has destroyed it, and what the
+// second does is not to be felt by whoever has them then.
+TEST_F(LifelinesTest, TwoThatAttachedDestroyItOnce) {
+  RunInTestbed([](Testbed& bed) {
+    {
+      std::vector<UniqueFd> lifelines = OfAnotherProcess(bed, End::kDisowned);
+      Network network = OpenNetwork(bed.Options("web"));
+      ASSERT_OK_AND_ASSIGN(NetEndpoint second,
+                           NetEndpoint::Attach(network, Duplicates(lifelines)));
+      ASSERT_OK_AND_ASSIGN(NetEndpoint first,
+                           NetEndpoint::Attach(network, std::move(lifelines)));
+      const std::string address(first.address());
+      ASSERT_OK(first.Destroy());
+      NetEndpoint next =
+          Join(bed, network, {.name = "web", .address = address});
+      ASSERT_OK(second.Destroy());
+      ASSERT_OK_AND_ASSIGN(const std::vector<HostsEntry> hosts,
+                           network.Hosts());
+      ASSERT_THAT(hosts, SizeIs(1));
+      EXPECT_EQ(hosts[0].address, address);
+      TestSocket server = bed.In(next.netns(), [] { return ListenTcp(80); });
+      EXPECT_EQ(Converse(ConnectTcp(address, 80), server), next.gateway());
+    }
+    EXPECT_TRUE(bed.WaitForLinks({}));
+    bed.ExpectClean();
+  });
 }
 
 TEST_F(LifelinesTest, WithoutThemItIsRecovered) {

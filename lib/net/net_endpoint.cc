@@ -472,6 +472,8 @@ absl::Status NetEndpoint::Impl::ReleaseLink(bool wait_for_link) {
 }
 
 absl::Status NetEndpoint::Impl::TearDown(bool wait_for_link) {
+  // Another host that attached to it was faster.
+  if (attached_ && lease_.IsGone()) Disown();
   if (network_ == nullptr) return absl::OkStatus();
   absl::Status result = network_->Step("destroy.forward");
   forwarder_.reset();

@@ -309,6 +309,12 @@ absl::StatusOr<UniqueFd> NetworkDir::JoinSeparately() const {
   return users;
 }
 
+absl::StatusOr<UniqueFd> NetworkDir::LockSeparately() const {
+  ASSIGN_OR_RETURN(UniqueFd lock, OpenFile(dir(), kLockFile, O_RDWR));
+  RETURN_IF_ERROR(sys::LockExclusive(lock.borrow(), kLockFile));
+  return lock;
+}
+
 void NetworkDir::Leave() { sys::Unlock(users_.borrow()); }
 
 absl::StatusOr<bool> NetworkDir::BecomeOnlyUser() {

@@ -89,6 +89,9 @@ class NetworkDir final {
   void Leave();
   // A use of its own, which ends with the last duplicate of the result.
   absl::StatusOr<UniqueFd> JoinSeparately() const;
+  // The lock of lock(), but excluding other threads, too, until the result is
+  // closed.
+  absl::StatusOr<UniqueFd> LockSeparately() const;
   // True if nobody else has it open; nobody can join until the root's lock is
   // released.
   absl::StatusOr<bool> BecomeOnlyUser();
