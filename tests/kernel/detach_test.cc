@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -502,6 +504,38 @@ TEST_F(DetachTest, LeavesOtherFilesOfTheDirectoryAlone) {
   std::string text;
   file >> text;
   EXPECT_EQ(text, "{}");
+}
+
+TEST_F(DetachTest, LauncherWithoutDescriptorsSaysSo) {
+  ASSERT_OK_AND_ASSIGN(Launcher launcher, NewLauncher());
+  ASSERT_OK_AND_ASSIGN(Process process, Start(launcher, Shell(kForever)));
+  ASSERT_OK_AND_ASSIGN(Process second, Start(launcher, Shell(kForever)));
+  ASSERT_OK(process.Detach({.name = "first"}));
+  const pid_t pid = sys::PidOf(launcher.pidfd());
+  rlim_t used = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(
+           absl::StrCat("/proc/", pid, "/fd"))) {
+    used = std::max<rlim_t>(used, std::stoul(entry.path().filename()) + 1);
+  }
+  rlimit before;
+  ASSERT_EQ(::prlimit(pid, RLIMIT_NOFILE, nullptr, &before), 0);
+  const rlimit full = {used, before.rlim_max};
+  ASSERT_EQ(::prlimit(pid, RLIMIT_NOFILE, &full, nullptr), 0);
+  EXPECT_THAT(Launcher::Attach(directory_),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("takes no connection")));
+  EXPECT_THAT(second.Detach({.name = "second"}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("Process::Detach(): EMFILE")));
+  EXPECT_THAT(launcher.Find("first"),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("Launcher::Find(): EMFILE")));
+  EXPECT_FALSE(Start(launcher, Shell(kForever)).ok());
+  ASSERT_EQ(::prlimit(pid, RLIMIT_NOFILE, &before, nullptr), 0);
+  ASSERT_OK(second.Detach({.name = "second"}));
+  ASSERT_OK(Launcher::Attach(directory_));
+  ASSERT_OK(second.Destroy());
+  ASSERT_OK(process.Destroy());
 }
 
 // Nothing that lies where records are written leads elsewhere or holds the
