@@ -87,6 +87,27 @@ TEST_F(CgroupKernelTest, RecoverLeavesAnAttachedGroupAlone) {
   EXPECT_THAT(removed, SizeIs(1));
 }
 
+// What the first of two that attached has destroyed is not destroyed again when
+// the name is another group's.
+TEST_F(CgroupKernelTest, AttachedGroupIsDestroyedOnce) {
+  CgroupParent parent = Open();
+  ASSERT_OK_AND_ASSIGN(Cgroup group, parent.Create({.name = "job"}));
+  ASSERT_OK_AND_ASSIGN(std::vector<UniqueFd> lifelines, group.Lifelines());
+  std::vector<UniqueFd> copies;
+  for (const UniqueFd& lifeline : lifelines) {
+    ASSERT_OK_AND_ASSIGN(UniqueFd copy, sys::Duplicate(lifeline.borrow()));
+    copies.push_back(std::move(copy));
+  }
+  group.Disown();
+  ASSERT_OK_AND_ASSIGN(Cgroup first, Cgroup::Attach(std::move(lifelines)));
+  ASSERT_OK_AND_ASSIGN(Cgroup second, Cgroup::Attach(std::move(copies)));
+  ASSERT_OK(first.Destroy());
+  ASSERT_OK_AND_ASSIGN(const Cgroup next, parent.Create({.name = "job"}));
+  ASSERT_OK(second.Destroy());
+  ASSERT_OK(group.Destroy());
+  EXPECT_THAT(*next.Processes(), IsEmpty());
+}
+
 // An owner that is killed leaves a process and groups; Recover() finds them and
 // leaves those of a living owner alone.
 TEST_F(CgroupKernelTest, RecoverAfterKillOfTheOwner) {

@@ -13,6 +13,7 @@
 #include "lib/cgroup/freeze.h"
 #include "lib/cgroup/kill.h"
 #include "lib/cgroup/lifelines.h"
+#include "lib/cgroup/place.h"
 #include "lib/cgroup/tree.h"
 #include "lib/sys/open.h"
 
@@ -210,14 +211,19 @@ absl::StatusOr<std::vector<UniqueFd>> Group::Lifelines() const {
 absl::Status Group::RemoveMembers() {
   while (!members_.empty()) {
     const Member& member = members_.back();
-    const int error = filesystem_->RemoveDir(member.parent->borrow(), name_);
+    // Others may have attached to a group that was disowned, and destroyed it:
+    // the name may be another group's by now.
+    const bool gone =
+        disowned_ && !StillThere(member.parent->borrow(), name_, member.dir);
+    const int error =
+        gone ? ENOENT : filesystem_->RemoveDir(member.parent->borrow(), name_);
     if (error != 0 && error != ENOENT) {
       return ErrnoError(error,
                         absl::StrCat("rmdir(", Quoted(member.dir.path), ")"),
                         {.step = "cgroup.destroy", .path = member.dir.path});
     }
     // Beside the first: its lifeline, if it has one.
-    if (members_.size() == 1) {
+    if (members_.size() == 1 && !gone) {
       filesystem_->RemoveDir(member.parent->borrow(), LifelineName(name_));
     }
     members_.pop_back();

@@ -139,15 +139,6 @@ absl::Status Lock(const Dir& dir) {
                     {.step = "cgroup.create", .path = dir.path});
 }
 
-// Whether `name` below `parent` is still the directory that `dir` has open.
-bool StillThere(const Dir& parent, const std::string& name, const Dir& dir) {
-  struct stat by_name = {}, by_fd = {};
-  return ::fstatat(parent.fd.get(), name.c_str(), &by_name,
-                   AT_SYMLINK_NOFOLLOW) == 0 &&
-         ::fstat(dir.fd.get(), &by_fd) == 0 && by_name.st_ino == by_fd.st_ino &&
-         by_name.st_dev == by_fd.st_dev;
-}
-
 absl::Status SubtreeControlError(const Filesystem& filesystem, const Dir& dir,
                                  absl::string_view name,
                                  const absl::Status& status) {
@@ -195,6 +186,14 @@ absl::Status SubtreeControlError(const Filesystem& filesystem, const Dir& dir,
 }
 
 }  // namespace
+
+bool StillThere(BorrowedFd parent, const std::string& name, const Dir& dir) {
+  struct stat by_name = {}, by_fd = {};
+  return ::fstatat(parent.get(), name.c_str(), &by_name, AT_SYMLINK_NOFOLLOW) ==
+             0 &&
+         ::fstat(dir.fd.get(), &by_fd) == 0 && by_name.st_ino == by_fd.st_ino &&
+         by_name.st_dev == by_fd.st_dev;
+}
 
 absl::Status EnableIn(const Filesystem& filesystem, const Dir& dir,
                       const ControllerSet& controllers,
@@ -320,7 +319,7 @@ absl::StatusOr<Place> MakePlace(const Filesystem& filesystem,
       (void)filesystem.RemoveDir(place.parent.fd.borrow(), owner);
       return status;
     }
-    if (StillThere(place.parent, owner, place.dir)) {
+    if (StillThere(place.parent.fd.borrow(), owner, place.dir)) {
       std::move(remove_parents).Cancel();
       return place;
     }

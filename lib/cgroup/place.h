@@ -41,6 +41,9 @@ absl::StatusOr<Place> MakePlace(const Filesystem& filesystem,
                                 const Mount& mount, const std::string& path,
                                 const std::string& owner);
 
+// Whether `name` below `parent` is still the directory that `dir` has open.
+bool StillThere(BorrowedFd parent, const std::string& name, const Dir& dir);
+
 // v2: enables `controllers` from the mount's root down to the children of
 // place.dir. FAILED_PRECONDITION, EACCES, ... with what to do.
 absl::Status EnableControllers(const Filesystem& filesystem,
