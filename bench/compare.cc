@@ -2,10 +2,11 @@
 // how they compare.
 //
 // Rounds are interleaved because machines are noisy: what disturbs one program
-// disturbs the one that it is compared with. The order of the programs changes
-// from round to round, because the kernel cleans up behind a start while the
-// next one runs. The ratio is that of the medians; its spread comes from the
-// quartiles of the ratios of neighbouring rounds.
+// disturbs the one that it is compared with. The kernel cleans up behind a
+// start (namespaces, control groups) when that is over: there is a pause before
+// the next one, and the order of the programs changes from round to round. The
+// ratio is that of the medians; its spread comes from the quartiles of the
+// ratios of neighbouring rounds.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -42,6 +43,7 @@ and with --json one JSON object a line.
 )";
 
 constexpr int kWarmUp = 20;
+constexpr useconds_t kPause = 20000;
 
 volatile sig_atomic_t g_stop = 0;
 
@@ -166,6 +168,7 @@ bool Measure(std::vector<Program>& programs, int rounds) {
   for (int round = -kWarmUp; round < rounds && !g_stop; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     for (size_t i : order) {
+      usleep(kPause);
       const double us = programs[i].Round();
       if (round >= 0) programs[i].us.push_back(us);
     }
