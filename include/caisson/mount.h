@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "caisson/unique_fd.h"
@@ -100,6 +101,32 @@ struct TmpfsMount {
   // Begins with a copy of the image's directory at this place, its owner and
   // mode included (`mode` then counts only if the image has none).
   bool copy_up = false;
+};
+
+// A file system of the kernel, new for the container: what mount(8) does with a
+// type, a device and options. The host makes it, in the host's namespaces, so
+// paths among the options are the host's ("lowerdir=/a:/b").
+//
+// Not for: what shows the container's own namespaces (proc, sysfs, devpts,
+// mqueue, cgroup, cgroup2), which RootFs mounts itself, and a plain tmpfs.
+struct FilesystemMount {
+  std::string destination;  // as BindMount::destination
+  std::string type;         // "tmpfs", "overlay", "ext4"
+  std::string source;       // the device, or a name; empty: the type
+  // For the file system: "size=65536k", "noswap"; see fsconfig(2). Ids are the
+  // host's. A tmpfs without "uid" or "gid" belongs to the container's root.
+  std::vector<std::string> options;
+
+  bool read_only = false;  // the file system as well as the mount
+  bool noexec = false;
+  bool nosymfollow = false;
+  bool nodiratime = false;
+  AccessTimes access_times = AccessTimes::kRelative;  // not kUnchanged
+  bool copy_up = false;  // as TmpfsMount::copy_up; of a tmpfs only
+
+  // Weakenings: set-user-ID bits count, device nodes can be opened.
+  bool unsafe_setuid = false;
+  bool unsafe_devices = false;
 };
 
 }  // namespace caisson

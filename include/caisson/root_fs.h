@@ -112,12 +112,29 @@ enum class CgroupMounts {
   // Its own groups and what is below them, nothing above: of v2, and of every
   // v1 hierarchy that it has a group of its own in, below a tmpfs and with the
   // names that hosts use ("cpu,cpuacct", with links "cpu" and "cpuacct"). Where
-  // there are both, v2 is at "unified". Empty without a Cgroup or without a
-  // cgroup namespace of its own.
+  // there are both, v2 is at "unified". Empty without a Cgroup; of v2 also
+  // without a cgroup namespace of its own.
   kReadOnly,
   // Weakening: with the rights that the files give. Root without a user
   // namespace may change its own limits.
   kUnsafeWritable,
+};
+
+// What RootFs mounts of its own accord. false leaves it out.
+struct OwnMounts {
+  bool proc = true;    // masked and read-only paths below are left out with it
+  bool sys = true;     // the same, and CgroupMounts
+  bool pts = true;     // /dev/pts; a terminal needs it
+  bool shm = true;     // /dev/shm
+  bool mqueue = true;  // /dev/mqueue
+};
+
+// Whether mounts of the container take part in what happens in mount namespaces
+// that are made inside of it. The host never sees any of it.
+enum class RootPropagation {
+  kPrivate,            // as BindMount::propagation says for each
+  kShared,             // "/" itself is shared
+  kSharedRecursively,  // "/" and every mount below it
 };
 
 // Where writes to the root go.
@@ -193,12 +210,16 @@ struct RootFsOptions {
   bool etc_files = true;
 
   // Attached in the order of their depth, so that a mount never hides one that
-  // lies below it. Two mounts at one place are an error, "/", "/proc", "/sys"
-  // and "/dev" too. A mount at /dev/shm, /dev/mqueue, /dev/pts, /sys/fs/cgroup
-  // or one of the /etc files takes the place of the default. Below /proc and
-  // /sys nothing can be created; /proc/self and processes are refused.
+  // lies below it. Two mounts at one place are an error, "/" and "/dev" too. A
+  // mount at /dev/shm, /dev/mqueue, /dev/pts, /sys/fs/cgroup or one of the /etc
+  // files takes the place of the default, and so does a bind mount at /proc or
+  // /sys. Below /proc and /sys nothing can be created; /proc/self and processes
+  // are refused.
   std::vector<BindMount> binds;
   std::vector<TmpfsMount> tmpfs;
+  std::vector<FilesystemMount> filesystems;
+  OwnMounts own_mounts;
+  RootPropagation propagation = RootPropagation::kPrivate;
   uint64_t shm_size_bytes = uint64_t{64} << 20;  // of /dev/shm; not 0
 
   // Beside null, zero, full, random, urandom and tty. Which devices a container
@@ -211,6 +232,10 @@ struct RootFsOptions {
   ProcHidePid proc_hide_pid = ProcHidePid::kNone;
   // Processes only: no /proc/sys, /proc/meminfo and the like.
   bool proc_subset_pid = false;
+
+  // Weakening: /sys is writable, as far as its files are. Not of a bind mount
+  // there.
+  bool unsafe_writable_sys = false;
 
   CgroupMounts cgroup = CgroupMounts::kReadOnly;
 

@@ -13,6 +13,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/rootfs/bind_mount.h"
 #include "lib/rootfs/cgroup_view.h"
+#include "lib/rootfs/filesystem_mount.h"
 #include "lib/rootfs/mount_label.h"
 #include "lib/rootfs/tmpfs_mount.h"
 #include "lib/sys/capability.h"
@@ -147,8 +148,12 @@ absl::StatusOr<std::unique_ptr<BuiltRoot>> BuiltRoot::BuildWith(
 }
 
 absl::Status BuiltRoot::MakeOwnMountPoints(std::vector<BoundDevice> devices) {
-  ASSIGN_OR_RETURN(proc_, tree_.OwnDirectory("proc"));
-  ASSIGN_OR_RETURN(sys_, tree_.OwnDirectory("sys"));
+  if (layout_->proc) {
+    ASSIGN_OR_RETURN(proc_, tree_.OwnDirectory("proc"));
+  }
+  if (layout_->sys) {
+    ASSIGN_OR_RETURN(sys_, tree_.OwnDirectory("sys"));
+  }
   PendingMount dev;
   dev.path = "dev";
   ASSIGN_OR_RETURN(dev.target, tree_.OwnDirectory("dev"));
@@ -226,6 +231,9 @@ absl::Status BuiltRoot::AddMount(const RootFsOptions& options,
     case Mount::Kind::kBind:
       object = MakeBind(mount);
       break;
+    case Mount::Kind::kFilesystem:
+      object = MakeFilesystem(mount);
+      break;
   }
   RETURN_IF_ERROR(object.status());
   return Place(mount, *std::move(object));
@@ -255,6 +263,17 @@ absl::StatusOr<UniqueFd> BuiltRoot::MakeBind(const Mount& mount) {
                    MakeBindMount(*mounts_, bind, source.borrow(), field));
   RETURN_IF_ERROR(Remember(bind, std::move(source)));
   return object;
+}
+
+absl::StatusOr<UniqueFd> BuiltRoot::MakeFilesystem(const Mount& mount) {
+  UniqueFd covered;
+  if (mount.filesystem->copy_up) {
+    ASSIGN_OR_RETURN(covered, CoveredDirectory(mount));
+  }
+  auto object = MountFilesystem(*mounts_, *mount.filesystem, owner_,
+                                layout_->mount_label, covered.borrow());
+  return object.ok() ? std::move(object)
+                     : Annotate(object.status(), mount.Field());
 }
 
 absl::Status BuiltRoot::Remember(const BindMount& bind, UniqueFd source) {
@@ -318,6 +337,11 @@ absl::Status BuiltRoot::AddEtcFile(const Mount& mount) {
 }
 
 absl::Status BuiltRoot::Place(const Mount& mount, UniqueFd object) {
+  if (mount.destination.path() == "proc" || mount.destination.path() == "sys") {
+    (mount.destination.path() == "proc" ? proc_bind_ : sys_bind_) =
+        std::move(object);
+    return absl::OkStatus();
+  }
   if (mount.destination.area() != Area::kRoot) {
     late_.push_back({std::move(object), mount.destination});
     return absl::OkStatus();
@@ -435,7 +459,7 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
         "PID namespace");
   }
   std::vector<NamedMount> v1_groups;
-  if (layout_->cgroup && context.new_cgroup_namespace) {
+  if (layout_->cgroup) {
     ASSIGN_OR_RETURN(v1_groups, MountV1Groups(*mounts_, scratch_, context,
                                               layout_->cgroup_writable));
   }
@@ -449,6 +473,8 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
   view.null_is_file = !scratch_.missing_nodes().empty();
   view.proc = proc_.borrow();
   view.sys = sys_.borrow();
+  view.proc_bind = proc_bind_.borrow();
+  view.sys_bind = sys_bind_.borrow();
   view.dev = scratch_.dev();
   view.detached_mounts = scratch_.detached_mounts();
   view.tty_group = tty_group_;
@@ -463,6 +489,8 @@ void BuiltRoot::MarkAttached() {
   attached_ = true;
   proc_.reset();
   sys_.reset();
+  proc_bind_.reset();
+  sys_bind_.reset();
   late_.clear();
   tree_.DropPending();
   scratch_.Close();

@@ -65,6 +65,7 @@ class BuiltRoot final {
   absl::Status AddMount(const RootFsOptions& options, const Mount& mount);
   absl::StatusOr<UniqueFd> MakeTmpfs(const Mount& mount);
   absl::StatusOr<UniqueFd> MakeBind(const Mount& mount);
+  absl::StatusOr<UniqueFd> MakeFilesystem(const Mount& mount);
   absl::Status Remember(const BindMount& bind, UniqueFd source);
   absl::StatusOr<UniqueFd> CoveredDirectory(const Mount& mount);
   absl::Status AddEtcFile(const Mount& mount);
@@ -79,6 +80,8 @@ class BuiltRoot final {
   Tree tree_;
   UniqueFd proc_;  // places
   UniqueFd sys_;
+  UniqueFd proc_bind_;  // what to mount there; invalid: a new one
+  UniqueFd sys_bind_;
   std::vector<LateMount> late_;
   std::vector<BindMount> binds_;
   std::vector<UniqueFd> held_;  // descriptors that binds_ refers to

@@ -57,8 +57,9 @@ absl::Status CheckMountDestination(const Mount& mount) {
   absl::string_view problem;
   absl::string_view below_dev = destination.path();
   const bool in_dev = absl::ConsumePrefix(&below_dev, "dev/");
-  if (destination.path() == "proc" || destination.path() == "sys" ||
-      destination.path() == "dev") {
+  const bool bind = mount.kind == Mount::Kind::kBind;
+  if (destination.path() == "dev" || (!bind && (destination.path() == "proc" ||
+                                                destination.path() == "sys"))) {
     problem = " is made by RootFs itself; mount below it, or elsewhere";
   } else if (destination.area() == Area::kProc &&
              IsProcess(FirstComponent(destination.relative()))) {
@@ -127,6 +128,37 @@ absl::Status CheckTmpfs(const Mount& mount) {
       absl::StrFormat(" %#o has more than permission bits", mount.tmpfs->mode));
 }
 
+// What shows the namespaces of whoever mounts it: the host's, here.
+constexpr absl::string_view kNamespaceViews[] = {"proc",   "sysfs",  "devpts",
+                                                 "mqueue", "cgroup", "cgroup2"};
+
+absl::Status CheckFilesystem(const Mount& mount) {
+  const FilesystemMount& wanted = *mount.filesystem;
+  const std::string type = absl::StrCat(mount.Field(), ".type ");
+  if (wanted.type.empty()) return Invalid(type, "is empty");
+  for (const absl::string_view view : kNamespaceViews) {
+    if (wanted.type != view) continue;
+    return Invalid(absl::StrCat(type, Quoted(wanted.type)),
+                   " shows the namespaces of the host, which mounts it; RootFs "
+                   "itself mounts the container's");
+  }
+  if (wanted.copy_up && wanted.type != "tmpfs") {
+    return Invalid(mount.Field(), ".copy_up is for a tmpfs only");
+  }
+  if (wanted.access_times == AccessTimes::kUnchanged) {
+    return Invalid(mount.Field(),
+                   ".access_times: a new file system has none to keep");
+  }
+  std::vector<absl::string_view> texts = {wanted.type, wanted.source};
+  texts.insert(texts.end(), wanted.options.begin(), wanted.options.end());
+  for (const absl::string_view text : texts) {
+    if (text.find('\0') == absl::string_view::npos) continue;
+    return Invalid(absl::StrCat(mount.Field(), ": ", Quoted(text)),
+                   " has a NUL");
+  }
+  return absl::OkStatus();
+}
+
 // The mounts that the caller asks for.
 absl::Status AddRequested(const RootFsOptions& options,
                           std::vector<Mount>& mounts) {
@@ -152,6 +184,29 @@ absl::Status AddRequested(const RootFsOptions& options,
     mount.tmpfs = &options.tmpfs[i];
     RETURN_IF_ERROR(finish(mount, mount.tmpfs->destination));
     RETURN_IF_ERROR(CheckTmpfs(mount));
+  }
+  for (size_t i = 0; i < options.filesystems.size(); ++i) {
+    Mount& mount = mounts.emplace_back();
+    mount.kind = Mount::Kind::kFilesystem;
+    mount.index = i;
+    mount.filesystem = &options.filesystems[i];
+    RETURN_IF_ERROR(finish(mount, mount.filesystem->destination));
+    RETURN_IF_ERROR(CheckFilesystem(mount));
+  }
+  return absl::OkStatus();
+}
+
+// Below what is left out there is nowhere to mount.
+absl::Status CheckAreas(const Layout& layout) {
+  for (const Mount& mount : layout.mounts) {
+    const Area area = mount.destination.area();
+    if ((area != Area::kProc || layout.proc) &&
+        (area != Area::kSys || layout.sys)) {
+      continue;
+    }
+    return Invalid(absl::StrCat(mount.Field(), ".destination ",
+                                Quoted(mount.destination.absolute())),
+                   " lies in what RootFsOptions.own_mounts leaves out");
   }
   return absl::OkStatus();
 }
@@ -179,7 +234,7 @@ absl::Status AddDefaults(const RootFsOptions& options,
   if (options.shm_size_bytes == 0) {
     return Invalid("RootFsOptions.shm_size_bytes", " is 0");
   }
-  if (is_free(kShm)) {
+  if (options.own_mounts.shm && is_free(kShm)) {
     Mount& shm = mounts.emplace_back();
     shm.kind = Mount::Kind::kShm;
     shm.destination = Destination(kShm);
@@ -252,6 +307,8 @@ std::string Mount::Field() const {
       return absl::StrCat("RootFsOptions.binds[", index, "]");
     case Kind::kTmpfs:
       return absl::StrCat("RootFsOptions.tmpfs[", index, "]");
+    case Kind::kFilesystem:
+      return absl::StrCat("RootFsOptions.filesystems[", index, "]");
     case Kind::kShm:
     case Kind::kEtcFile:
       break;
@@ -287,14 +344,22 @@ absl::StatusOr<std::shared_ptr<const Layout>> MakeLayout(
   RETURN_IF_ERROR(CheckWrites(options));
   auto layout = std::make_shared<Layout>();
   std::vector<Mount>& mounts = layout->mounts;
-  mounts.reserve(options.binds.size() + options.tmpfs.size() + 4);
+  mounts.reserve(options.binds.size() + options.tmpfs.size() +
+                 options.filesystems.size() + 4);
   RETURN_IF_ERROR(AddRequested(options, mounts));
-  if (!mounts.empty()) {
-    layout->devpts = !Contains(mounts, "/dev/pts");
-    layout->mqueue = !Contains(mounts, "/dev/mqueue");
-    layout->cgroup = !Contains(mounts, "/sys/fs/cgroup");
-  }
-  if (options.cgroup == CgroupMounts::kNone) layout->cgroup = false;
+  const auto is_free = [&mounts](const char* path) {
+    return mounts.empty() || !Contains(mounts, path);
+  };
+  const OwnMounts& own = options.own_mounts;
+  layout->proc = own.proc || !is_free("/proc");
+  layout->sys = own.sys || !is_free("/sys");
+  layout->devpts = own.pts && is_free("/dev/pts");
+  layout->mqueue = own.mqueue && is_free("/dev/mqueue");
+  layout->cgroup = options.cgroup != CgroupMounts::kNone && layout->sys &&
+                   is_free("/sys/fs/cgroup");
+  RETURN_IF_ERROR(CheckAreas(*layout));
+  layout->sys_writable = options.unsafe_writable_sys;
+  layout->propagation = options.propagation;
   layout->cgroup_writable = options.cgroup == CgroupMounts::kUnsafeWritable;
   layout->proc_hide_pid = options.proc_hide_pid;
   layout->proc_subset_pid = options.proc_subset_pid;

@@ -47,12 +47,13 @@ absl::StatusOr<Destination> ParseDestination(absl::string_view field,
                                              absl::string_view path);
 
 struct Mount {
-  enum class Kind { kBind, kTmpfs, kShm, kEtcFile };
+  enum class Kind { kBind, kTmpfs, kFilesystem, kShm, kEtcFile };
   Kind kind = Kind::kBind;
   Destination destination;
-  size_t index = 0;  // kBind, kTmpfs: in the list of the options
+  size_t index = 0;  // of the first three: in the list of the options
   const BindMount* bind = nullptr;
   const TmpfsMount* tmpfs = nullptr;
+  const FilesystemMount* filesystem = nullptr;
   std::string content;  // kEtcFile
 
   // "RootFsOptions.binds[2]", or the destination of a default.
@@ -83,12 +84,16 @@ struct Layout {
   // Paths that every kernel has are last of their kind.
   std::vector<ProtectedPath> masked;
   std::vector<ProtectedPath> read_only;
+  bool proc = true;
+  bool sys = true;
+  bool sys_writable = false;
   bool devpts = true;
   bool mqueue = true;
   bool cgroup = true;
   bool cgroup_writable = false;
   ProcHidePid proc_hide_pid = ProcHidePid::kNone;
   bool proc_subset_pid = false;
+  RootPropagation propagation = RootPropagation::kPrivate;
   std::string mount_label;
 
   std::deque<std::string> texts;

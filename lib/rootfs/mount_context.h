@@ -48,7 +48,7 @@ struct MountContext {
 // Descriptors of the child, valid after the last operation of AddTo().
 struct RootFsSlots {
   plan::Slot root;
-  plan::Slot proc;
+  plan::Slot proc;  // unless OwnMounts leaves it out
   plan::Slot dev;
   plan::Slot devpts;  // its "ptmx" makes terminals; only with
                       // MountContext::terminal

@@ -75,9 +75,13 @@ class MountSteps {
     AttachPending();
     // After everything that an image can steer: nothing can come to lie over
     // them.
-    Attach(slots_.proc, {plan_.Send(tree_.proc), "", "/proc"});
-    Attach(sys_, {plan_.Send(tree_.sys), "", "/sys"});
-    if (context_.new_cgroup_namespace && tree_.layout->cgroup) MountCgroups();
+    if (tree_.layout->proc) {
+      Attach(slots_.proc, {plan_.Send(tree_.proc), "", "/proc"});
+    }
+    if (tree_.layout->sys) {
+      Attach(sys_, {plan_.Send(tree_.sys), "", "/sys"});
+    }
+    if (ShowsCgroups()) MountCgroups();
     MountInDev();
     Protect();
     AttachLate();
@@ -216,14 +220,31 @@ class MountSteps {
 
   // While the launcher's are still in sight.
   void MakeProcAndSys() {
-    slots_.proc =
-        FromLauncher(context_.new_pid_namespace)
-            ? CopyFromLauncher("/proc", kNoPrivileges)
-            : NewFileSystem("proc", kNoPrivileges, kRevealing, ProcOptions());
-    const unsigned attributes = kNoPrivileges | MOUNT_ATTR_RDONLY;
-    sys_ = FromLauncher(context_.new_net_namespace)
-               ? CopyFromLauncher("/sys", attributes)
-               : NewFileSystem("sysfs", attributes, kSysfs);
+    if (tree_.layout->proc) slots_.proc = MakeProc();
+    if (tree_.layout->sys) sys_ = MakeSys();
+  }
+
+  Slot MakeProc() {
+    if (tree_.proc_bind.valid()) return plan_.Send(tree_.proc_bind);
+    if (FromLauncher(context_.new_pid_namespace)) {
+      return CopyFromLauncher("/proc", kNoPrivileges);
+    }
+    return NewFileSystem("proc", kNoPrivileges, kRevealing, ProcOptions());
+  }
+
+  Slot MakeSys() {
+    if (tree_.sys_bind.valid()) return plan_.Send(tree_.sys_bind);
+    const unsigned writes = tree_.layout->sys_writable ? 0 : MOUNT_ATTR_RDONLY;
+    if (FromLauncher(context_.new_net_namespace)) {
+      return CopyFromLauncher("/sys", kNoPrivileges | writes);
+    }
+    return NewFileSystem("sysfs", kNoPrivileges | writes, kSysfs);
+  }
+
+  // Of v2 only what a cgroup namespace hides the rest of.
+  bool ShowsCgroups() const {
+    return tree_.layout->cgroup &&
+           (context_.new_cgroup_namespace || !tree_.v1_groups->empty());
   }
 
   std::vector<std::pair<const char*, std::string>> ProcOptions() const {
@@ -349,13 +370,18 @@ class MountSteps {
     return area == Area::kProc ? slots_.proc : sys_;
   }
 
+  // Whether the child finds what lies there.
+  bool IsInChild(const ProtectedPath& path) const {
+    return path.area != Area::kRoot && SlotOf(path.area).valid();
+  }
+
   void Protect() {
     // Our own node and directory, not what the image calls /dev/null
     // (CVE-2025-31133).
     Mask(/*directories=*/false, {scratch_, tree_.null_file, "null"});
     Mask(/*directories=*/true, {scratch_, tree_.empty_directory, "empty"});
     for (const ProtectedPath& path : tree_.layout->read_only) {
-      if (path.area == Area::kRoot) continue;
+      if (!IsInChild(path)) continue;
       MakeReadOnly({SlotOf(path.area), path.relative, path.absolute});
     }
   }
@@ -364,7 +390,7 @@ class MountSteps {
   void Mask(bool directories, const Place& source) {
     std::vector<const ProtectedPath*> paths;
     for (const ProtectedPath& path : tree_.layout->masked) {
-      if (path.area != Area::kRoot &&
+      if (IsInChild(path) &&
           (path.kind == MaskKind::kDirectory) == directories) {
         paths.push_back(&path);
       }
@@ -415,6 +441,13 @@ class MountSteps {
     plan_.Call(SYS_pivot_root, {here, here}, "pivot_root(\".\", \".\")");
     plan_.Call(SYS_umount2, {here, sys::kMntDetach},
                "umount2(old root, MNT_DETACH)");
+    // pivot_root(2) refuses a shared one.
+    const RootPropagation propagation = tree_.layout->propagation;
+    if (propagation == RootPropagation::kPrivate) return;
+    const unsigned recursive =
+        propagation == RootPropagation::kSharedRecursively ? MS_REC : 0;
+    plan_.Call(SYS_mount, {0, plan_.String("/"), 0, MS_SHARED | recursive, 0},
+               "mount(\"/\", MS_SHARED)");
   }
 
   const TreeView& tree_;

@@ -29,8 +29,10 @@ struct TreeView {
   const char* null_file = "";        // below `scratch`
   const char* empty_directory = "";  // the same
   bool null_is_file = false;         // not a device: to be mounted read-only
-  BorrowedFd proc;                   // places to mount at
+  BorrowedFd proc;  // places to mount at; only if the layout has them
   BorrowedFd sys;
+  BorrowedFd proc_bind;  // what to mount there; invalid: a new one
+  BorrowedFd sys_bind;
   BorrowedFd dev;  // the mount; if `pending` is empty, attached already
   bool detached_mounts = true;
   bool tty_group = true;

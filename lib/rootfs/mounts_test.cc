@@ -257,6 +257,134 @@ TEST_P(MountsTest, MountsBelowProcAndSys) {
                              HasSubstr("must exist"))));
 }
 
+TEST_P(MountsTest, FileSystemsOfAnyKind) {
+  const std::string lower = MakeLayer("lower", {"a=lower", "b=lower"});
+  const std::string top = MakeLayer("top", {"a=top", "run/x=image"});
+  RootFsOptions options = BaseOptions({top});
+  options.filesystems = {
+      {.destination = "/t",
+       .type = "tmpfs",
+       .source = "mine",
+       .options = {"size=64k", "mode=0711", "uid=7"},
+       .noexec = true,
+       .access_times = AccessTimes::kNever},
+      {.destination = "/merged",
+       .type = "overlay",
+       .options = {absl::StrCat("lowerdir=", top, ":", lower)},
+       .read_only = true,
+       .unsafe_setuid = true,
+       .unsafe_devices = true},
+      {.destination = "/run",
+       .type = "tmpfs",
+       .read_only = true,
+       .copy_up = true},
+      {.destination = "/dev/shm", .type = "tmpfs", .options = {"size=1m"}}};
+  const ScriptResult result =
+      RunWith(options,
+              "stat -c t=%a:%u:%g /t; cat /merged/a /merged/b /run/x; echo; "
+              "touch /run/y 2>/dev/null; echo ro=$?; mknod /t/n c 1 3; "
+              "cat /t/n 2>/dev/null; echo node=$?; "
+              "df -k /t /dev/shm | while read a b c; do echo df_$a=$b; done; "
+              "while read a b c d o; do echo on_$b=$c,$d; done < /proc/mounts");
+  EXPECT_EQ(result.Value("t"), "711:7:0");
+  EXPECT_THAT(result.output, HasSubstr("toplowerimage\n"));
+  EXPECT_EQ(result.Value("ro"), "1");
+  EXPECT_EQ(result.Value("node"), "1");
+  EXPECT_EQ(result.Value("df_mine"), "64");
+  EXPECT_EQ(result.Value("df_tmpfs"), "1024");
+  EXPECT_THAT(result.Value("on_/t"),
+              HasSubstr("tmpfs,rw,nosuid,nodev,noexec,noatime,size=64k"));
+  EXPECT_THAT(result.Value("on_/merged"), HasSubstr("overlay,ro,relatime,"));
+
+  const auto build = [&](FilesystemMount mount) {
+    RootFsOptions one = BaseOptions();
+    one.filesystems = {std::move(mount)};
+    return BuiltRoot::Build(one, limits()).status();
+  };
+  EXPECT_THAT(build({.destination = "/x", .type = "nosuchfs"}),
+              StatusIs(absl::StatusCode::kNotFound,
+                       AllOf(HasSubstr("RootFsOptions.filesystems[0]"),
+                             HasSubstr("nosuchfs"))));
+  EXPECT_THAT(
+      build({.destination = "/x", .type = "tmpfs", .options = {"bogus=1"}}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bogus")));
+  for (const char* type : {"", "proc", "sysfs", "devpts", "cgroup2"}) {
+    EXPECT_THAT(build({.destination = "/x", .type = type}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("RootFsOptions.filesystems[0].type")))
+        << type;
+  }
+}
+
+TEST_P(MountsTest, OwnMountsCanBeLeftOut) {
+  RootFsOptions options = BaseOptions();
+  options.own_mounts = {
+      .proc = false, .sys = false, .pts = false, .shm = false, .mqueue = false};
+  // Only what the shell itself can do: busybox finds its applets in /proc.
+  const ScriptResult result =
+      RunWith(options,
+              "for i in /proc /sys /dev/pts /dev/shm /dev/mqueue; do "
+              "for f in $i/*; do echo in_$i=$f; done; done; "
+              "test -c /dev/null; echo null=$?");
+  for (const char* empty : {"/proc", "/sys", "/dev/pts", "/dev/mqueue"}) {
+    EXPECT_EQ(result.Value(absl::StrCat("in_", empty)),
+              absl::StrCat(empty, "/*"));
+  }
+  EXPECT_EQ(result.Value("null"), "0");
+  options.binds = {{.destination = "/proc/cpuinfo", .source = "/etc/passwd"}};
+  EXPECT_THAT(BuiltRoot::Build(options, limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("own_mounts leaves out")));
+}
+
+TEST_P(MountsTest, BindsInsteadOfProcAndSys) {
+  const std::string fake = MakeLayer(
+      "fake", {"kcore=secret", "sys/x=1", "acpi/y=2", "firmware/z=3"});
+  RootFsOptions options = BaseOptions();
+  options.binds = {{.destination = "/proc", .source = fake},
+                   {.destination = "/sys", .source = fake}};
+  const ScriptResult result = RunWith(
+      options,
+      "echo kcore=$(cat /proc/kcore); echo acpi=$(ls /proc/acpi); "
+      "(echo 2 > /proc/sys/x) 2>/dev/null; echo ro=$?; "
+      "echo firmware=$(ls /sys/firmware); echo 2 > /sys/new; echo rw=$?");
+  EXPECT_EQ(result.Value("kcore"), "");
+  EXPECT_EQ(result.Value("acpi"), "");
+  EXPECT_EQ(result.Value("ro"), "1");
+  EXPECT_EQ(result.Value("firmware"), "");
+  EXPECT_EQ(result.Value("rw"), "0");
+  EXPECT_EQ(ReadHostFile(fake + "/new"), "2\n");
+}
+
+TEST_P(MountsTest, SysCanBeWritableAndTheRootShared) {
+  const auto look = [&](RootFsOptions options) {
+    return RunWith(options,
+                   "while read a b c d at flags tag rest; do "
+                   "echo on_$at=$flags,$tag; done < /proc/self/mountinfo");
+  };
+  RootFsOptions options = BaseOptions();
+  options.tmpfs = {{.destination = "/t"}};
+  ScriptResult result = look(options);
+  EXPECT_THAT(result.Value("on_/sys"), HasSubstr("ro,nosuid,nodev,noexec"));
+  EXPECT_THAT(result.Value("on_/"), Not(HasSubstr("shared:")));
+
+  options = BaseOptions();
+  options.tmpfs = {{.destination = "/t"}};
+  options.unsafe_writable_sys = true;
+  options.propagation = RootPropagation::kShared;
+  result = look(options);
+  EXPECT_THAT(result.Value("on_/sys"), HasSubstr("rw,nosuid,nodev,noexec"));
+  EXPECT_THAT(result.Value("on_/"), HasSubstr("shared:"));
+  EXPECT_THAT(result.Value("on_/t"), Not(HasSubstr("shared:")));
+
+  options = BaseOptions();
+  options.tmpfs = {{.destination = "/t"}};
+  options.propagation = RootPropagation::kSharedRecursively;
+  result = look(options);
+  EXPECT_THAT(result.Value("on_/"), HasSubstr("shared:"));
+  EXPECT_THAT(result.Value("on_/t"), HasSubstr("shared:"));
+}
+
 TEST_P(MountsTest, ExtraMaskedAndReadOnlyPaths) {
   RootFsOptions options = BaseOptions();
   options.masked_paths = {"/data",         "/etc/passwd", "/nowhere",

@@ -295,7 +295,7 @@ absl::StatusOr<ScriptResult> RootFsTestBase::Run(BuiltRoot& root,
   context.v1_groups = options.v1_groups;
   plan.Step("mounts");
   ASSIGN_OR_RETURN(const RootFsSlots slots, root.AddTo(plan, context));
-  EXPECT_TRUE(slots.dev.valid() && slots.root.valid() && slots.proc.valid());
+  EXPECT_TRUE(slots.dev.valid() && slots.root.valid());
   plan.Step("stdio");
   UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   plan.Call(SYS_dup3, {plan.Send(std::move(null)), 0, 0}, "dup3(0)");
