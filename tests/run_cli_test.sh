@@ -124,10 +124,11 @@ expect "no device" 125 'is not a device node' in_container --device "$work/file:
 expect "memory limit" 137 'out of memory: the kernel killed 1 process' in_container -m 24m busybox tail /dev/zero
 expect "process limit" 0 "can't fork" in_container --pids-limit 3 busybox sh -c '(sleep 9 & sleep 9 & sleep 9 & sleep 9 &) ; exit 0'
 expect "published port is in use" 125 'already|in use' sh -c "
-  '$run' --store '$work/store' --rm --name first -p 127.0.0.1:28471:80 busybox sleep 100 & pid=\$!
+  '$run' --store '$work/store' --rm --name first -p 127.0.0.1:28471:80 busybox \
+    sh -c 'trap exit TERM; sleep 100 & wait' & pid=\$!
   i=0; until ip -o link | grep -q 'cs.*master'; do i=\$((i + 1)); test \$i -lt 200 || exit 9; sleep 0.05; done
   '$run' --store '$work/store' --rm --name second -p 127.0.0.1:28471:80 busybox true; code=\$?
-  kill -TERM \$pid; kill -TERM \$pid; wait \$pid; exit \$code"
+  kill -TERM \$pid; wait \$pid; exit \$code"
 expect "terminal" 3 '/dev/pts/0' script -qec \
   "'$run' --store '$work/store' --rm --network none -it busybox sh -c 'tty; stty size; exit 3'" /dev/null
 expect "kept without --rm" 0 '' "$run" --store "$work/store" --network none --name keeper busybox touch /kept
