@@ -258,7 +258,9 @@ class [[nodiscard]] Cgroup final {
   // The group behind lifelines that another owner made, all of them and nothing
   // else; it is disowned. As long as this object lives, Recover() leaves the
   // group alone. The directory above it goes with CgroupParent::Recover().
-  // FAILED_PRECONDITION if it was destroyed.
+  // Of a group whose place was prescribed its directories (O_RDONLY |
+  // O_DIRECTORY), in the order of paths(). FAILED_PRECONDITION if it was
+  // destroyed.
   static absl::StatusOr<Cgroup> Attach(std::vector<UniqueFd> lifelines);
 
  private:
@@ -274,6 +276,12 @@ struct CgroupParentOptions {
   // all hierarchies and as /proc/self/cgroup would show it. What does not exist
   // of it is made, and removed with the last CgroupParent that uses it.
   std::string path = "/caisson";
+  // The groups lie in `path` itself, at places that somebody else prescribes:
+  // the engine that calls an OCI runtime. Nothing tells such a group from those
+  // of others, so Recover() finds none (but removes what was made of `path` and
+  // is empty), and Lifelines() are refused: whoever disowns one keeps a record
+  // of its paths() (see Cgroup::Attach()).
+  bool prescribed = false;
 };
 
 // Makes groups below one path. Thread-safe.
@@ -318,7 +326,8 @@ class [[nodiscard]] CgroupParent final {
   // Create() fails from then on.
   absl::Status Close();
 
-  // The directory of this object: "/caisson/caisson-<pid>-<random>".
+  // The directory of this object: "/caisson/caisson-<pid>-<random>", or
+  // CgroupParentOptions::path if that is prescribed.
   const std::string& path() const;
   const CgroupLayout& layout() const;
 

@@ -12,11 +12,13 @@
 #include <unistd.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "caisson/cgroup.h"
 #include "lib/base/status_matchers.h"
@@ -266,6 +268,54 @@ TEST_F(CgroupKernelTest, ModesDoNotDependOnTheUmask) {
   EXPECT_EQ(st.st_mode & 07777, 0755);
   ASSERT_EQ(::stat(directory.substr(0, directory.rfind('/')).c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 0711);
+}
+
+// As an engine wants it that calls a runtime again and again.
+TEST_F(CgroupKernelTest, PrescribedPlaceIsFoundAgainByItsDirectories) {
+  CgroupParentOptions engine = options();
+  engine.path += "/engine/pod";
+  engine.prescribed = true;
+  std::vector<CgroupPath> paths;
+  std::optional<Child> child;
+  {
+    ASSERT_OK_AND_ASSIGN(CgroupParent parent, CgroupParent::Open(engine));
+    EXPECT_EQ(parent.path(), engine.path);
+    ASSERT_OK_AND_ASSIGN(
+        Cgroup group,
+        parent.Create({.name = "c1", .limits = {.pids_max = 20}}));
+    EXPECT_EQ(group.path(), engine.path + "/c1");
+    EXPECT_THAT(parent.Create({.name = "c1"}),
+                StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("c1")));
+    EXPECT_THAT(group.Lifelines(),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("prescribed")));
+    child.emplace(group, Sleep);
+    paths = group.paths();
+    group.Disown();
+  }
+  EXPECT_THAT(*CgroupParent::Recover(options()), IsEmpty());
+  std::vector<UniqueFd> directories;
+  for (const CgroupPath& path : paths) {
+    EXPECT_TRUE(absl::EndsWith(path.directory, engine.path + "/c1"));
+    ASSERT_OK_AND_ASSIGN(UniqueFd directory,
+                         sys::Open(path.directory, O_RDONLY | O_DIRECTORY));
+    directories.push_back(std::move(directory));
+  }
+  ASSERT_OK_AND_ASSIGN(Cgroup group, Cgroup::Attach(std::move(directories)));
+  EXPECT_EQ(group.path(), engine.path + "/c1");
+  EXPECT_THAT(*group.Processes(), ElementsAre(child->pid()));
+  EXPECT_OK(group.SetLimits({.pids_max = 30}));
+  EXPECT_EQ(ReadFile(DirectoryOf(group, CgroupController::kPids) + "/pids.max"),
+            "30");
+  // Somebody who still knows of it is in nobody's way.
+  ASSERT_OK_AND_ASSIGN(CgroupParent again, CgroupParent::Open(engine));
+  EXPECT_OK(group.Destroy());
+  EXPECT_EQ(child->Wait(), SIGKILL);
+  ASSERT_OK_AND_ASSIGN(Cgroup next, again.Create({.name = "c1"}));
+  EXPECT_OK(next.Destroy());
+  // What was made of the path goes when somebody looks after it.
+  EXPECT_OK(again.Close());
+  EXPECT_OK(CgroupParent::Recover(engine));
 }
 
 }  // namespace

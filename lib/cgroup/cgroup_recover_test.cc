@@ -51,7 +51,7 @@ TEST_F(CgroupKernelTest, LifelinesAreTheOwnersAlone) {
                                           HasSubstr("has lifelines already")));
   ASSERT_OK_AND_ASSIGN(const Cgroup child, group.CreateChild({.name = "in"}));
   EXPECT_THAT(child.Lifelines(), StatusIs(absl::StatusCode::kFailedPrecondition,
-                                          HasSubstr("lifelines of that")));
+                                          HasSubstr("child of another group")));
   EXPECT_THAT(
       parent.Create({.name = "caisson-lifeline.job"}),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("library's own")));

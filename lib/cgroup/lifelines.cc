@@ -137,7 +137,8 @@ absl::StatusOr<std::vector<UniqueFd>> LockGroup(const Filesystem& filesystem,
       !IsOwnerName(components[components.size() - 2])) {
     return absl::FailedPreconditionError(absl::StrCat(
         "cgroup ", Quoted(group.path()),
-        " is a child of another group: it is kept by the lifelines of that"));
+        " is a child of another group, by whose lifelines it is kept, or lies "
+        "at a prescribed place, where Recover() does not look"));
   }
   const std::string path =
       absl::StrCat(absl::StripSuffix(first.dir.path, group.name()), name);

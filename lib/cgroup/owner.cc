@@ -150,6 +150,10 @@ absl::StatusOr<std::shared_ptr<Owner>> Owner::Open(
   }
   DetectDeviceFilter(*owner->filesystem_, owner->detected_.layout);
   owner->parent_path_ = options.path;
+  if (options.prescribed) {
+    owner->path_ = options.path;
+    return owner;
+  }
   ASSIGN_OR_RETURN(owner->name_, NewOwnerName());
   owner->path_ = Join(options.path, owner->name_);
   return owner;

@@ -63,7 +63,7 @@ class Owner final : public std::enable_shared_from_this<Owner> {
   std::shared_ptr<const Filesystem> filesystem_;
   DetectedLayout detected_;
   std::string parent_path_;
-  std::string name_;
+  std::string name_;  // empty: places are prescribed
   std::string path_;
   const pid_t creator_ = ::getpid();
 

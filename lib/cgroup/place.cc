@@ -307,14 +307,21 @@ absl::StatusOr<Place> MakePlace(const Filesystem& filesystem,
     status = parent.status();
     if (status.ok()) {
       place.parent = *std::move(parent);
-      auto dir =
-          MakeGroupDir(filesystem, hierarchy, place.parent, owner, kOwnerMode);
+      auto dir = owner.empty() ? filesystem.OpenDir(place.parent.fd.borrow(),
+                                                    place.parent.path, ".")
+                               : MakeGroupDir(filesystem, hierarchy,
+                                              place.parent, owner, kOwnerMode);
       status = dir.status();
       if (status.ok()) place.dir = *std::move(dir);
     }
     // Somebody removed an empty directory of the path, or ours, in between.
     if (IsErrno(status, ENOENT) || IsErrno(status, ENODEV)) continue;
     RETURN_IF_ERROR(status);
+    if (owner.empty()) {
+      place.dir.path = place.parent.path;
+      std::move(remove_parents).Cancel();
+      return place;
+    }
     if (status = Lock(place.dir); !status.ok()) {
       (void)filesystem.RemoveDir(place.parent.fd.borrow(), owner);
       return status;
@@ -349,6 +356,10 @@ absl::Status EnableControllers(const Filesystem& filesystem,
 }
 
 absl::Status RemovePlace(const Filesystem& filesystem, const Place& place) {
+  if (place.dir.path == place.parent.path) {  // without an owner
+    RemoveMadeParents(filesystem, place.mount, place.below);
+    return absl::OkStatus();
+  }
   const std::string name = place.dir.path.substr(place.dir.path.rfind('/') + 1);
   const int error = filesystem.RemoveDir(place.parent.fd.borrow(), name);
   if (error != 0 && error != ENOENT) {

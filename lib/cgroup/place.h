@@ -35,7 +35,8 @@ struct Place {
 };
 
 // Makes `owner` below `path` in the hierarchy, and what does not exist of
-// `path`, and locks it.
+// `path`, and locks it. Without an `owner`, the place is `path` itself, and not
+// locked.
 absl::StatusOr<Place> MakePlace(const Filesystem& filesystem,
                                 const CgroupHierarchy& hierarchy,
                                 const Mount& mount, const std::string& path,
