@@ -13,10 +13,12 @@
 
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "caisson/error.h"
 #include "lib/base/status_matchers.h"
+#include "lib/launcher/detached_directory.h"
 #include "lib/plan/send_fds.h"
 #include "lib/sys/pidfd.h"
 
@@ -291,6 +293,34 @@ TEST(SessionTest, WorksWithoutLowDescriptors) {
   int status = 0;
   ASSERT_EQ(::waitpid(host, &status, 0), host);
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// What a host names is looked for among its own processes only.
+TEST(SessionTest, ProcessesOfAnotherHostAreNotTouched) {
+  std::string path = ::testing::TempDir() + "/session-XXXXXX";
+  ASSERT_NE(::mkdtemp(path.data()), nullptr);
+  ASSERT_OK_AND_ASSIGN(
+      const DetachedDirectory directory,
+      DetachedDirectory::Open(path, DetachedDirectory::Missing::kIsError));
+  ASSERT_OK_AND_ASSIGN(Session session, Session::Create());
+  {
+    ASSERT_OK_AND_ASSIGN(const DetachedDirectory::Place place,
+                         directory.Take());
+    ASSERT_OK(session.Listen(place.listening.borrow(), directory.fd(),
+                             place.lock.borrow()));
+  }
+  ASSERT_OK_AND_ASSIGN(UniqueFd control, directory.Connect());
+  ASSERT_OK_AND_ASSIGN(Session other, Session::Attach(std::move(control)));
+  ShellPlan shell("exec sleep 1000");
+  ASSERT_OK_AND_ASSIGN(Started started, session.Run(shell.plan()));
+  EXPECT_THAT(other.Detach(started, "stolen", "note", BorrowedFd(), {}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("\"stolen\"")));
+  other.Abandon(started);
+  EXPECT_OK(other.Close(/*wait=*/true));
+  EXPECT_OK(sys::SendSignal(started.pidfd.borrow(), 0));
+  EXPECT_OK(session.Close(/*wait=*/true));
+  EXPECT_EQ(::unlink((path + "/launcher.lock").c_str()), 0);
+  EXPECT_EQ(::rmdir(path.c_str()), 0);
 }
 
 // Whatever is asked of one that is stopped, the caller has its deadline: also
