@@ -4,10 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,7 +13,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -239,6 +236,35 @@ TEST_F(CgroupEventsTest, AboveTheHighMark) {
   EXPECT_GT(Await(*events, Kind::kHigh), 0);
 }
 
+// A group below one that is full: nothing else is left to be reclaimed.
+TEST_F(CgroupEventsTest, BelowTheLowMark) {
+  CgroupParent parent = Open();
+  ASSERT_OK_AND_ASSIGN(const Cgroup group,
+                       Create(parent, {.memory_max = 16 * kMiB}));
+  if (!MemoryIsV2()) {
+    EXPECT_THAT(
+        group.Watch({.kinds = {Kind::kLow}}),
+        StatusIs(absl::StatusCode::kFailedPrecondition,
+                 AllOf(HasSubstr("low"), HasSubstr("cgroup v1 has no"))));
+    return;
+  }
+  ASSERT_OK_AND_ASSIGN(
+      const Cgroup inside,
+      group.CreateChild({.name = "in", .limits = {.memory_low = 64 * kMiB}}));
+  ASSERT_OK_AND_ASSIGN(const CgroupEvents events,
+                       inside.Watch({.kinds = {Kind::kLow}}));
+  ASSERT_OK_AND_ASSIGN(
+      const UniqueFd file,
+      sys::Open(::testing::TempDir(), O_TMPFILE | O_RDWR, 0600));
+  ASSERT_EQ(::ftruncate(file.get(), 64 * kMiB), 0);
+  Child child(inside, [&] {
+    char buffer[65536];
+    while (::read(file.get(), buffer, sizeof(buffer)) > 0) continue;
+    return 0;
+  });
+  EXPECT_GT(Await(events, Kind::kLow), 0);
+}
+
 TEST_F(CgroupEventsTest, FailedForks) {
   CgroupParent parent = Open();
   ASSERT_OK_AND_ASSIGN(const Cgroup group, Create(parent, {.pids_max = 1}));
@@ -316,61 +342,6 @@ TEST_F(CgroupEventsTest, Reclaim) {
     return 0;
   });
   EXPECT_GT(Await(*events, Kind::kReclaim), 0);
-}
-
-// Two processes that both want one processor.
-TEST_F(CgroupEventsTest, PressureOfTheProcessor) {
-  CgroupParent parent = Open();
-  ASSERT_OK_AND_ASSIGN(const Cgroup group, Create(parent));
-  // The shortest window that needs no capability.
-  auto events = group.WatchPressure({.resource = CgroupResource::kCpu,
-                                     .stall = absl::Milliseconds(20),
-                                     .window = absl::Seconds(2)});
-  if (!HasV2() || ::access("/proc/pressure/cpu", R_OK) != 0) {
-    EXPECT_THAT(events.status().message(),
-                HasSubstr(HasV2() ? "CONFIG_PSI" : "whole machine"));
-    return;
-  }
-  ASSERT_OK(events);
-  // In a loop like a host's, which takes each change once.
-  const UniqueFd loop(::epoll_create1(EPOLL_CLOEXEC));
-  epoll_event interest = {};
-  interest.events = EPOLLIN | EPOLLET;
-  ASSERT_EQ(
-      ::epoll_ctl(loop.get(), EPOLL_CTL_ADD, events->fd().get(), &interest), 0);
-  const auto spin = [] {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(::sched_getcpu(), &one);
-    ::sched_setaffinity(0, sizeof(one), &one);
-    if (::fork() < 0) return 1;
-    while (!ShouldGiveUp()) continue;
-    return 0;
-  };
-  Child child(group, spin);
-  epoll_event event;
-  ASSERT_EQ(::epoll_wait(loop.get(), &event, 1, 20000), 1);
-  ASSERT_OK_AND_ASSIGN(const std::vector<CgroupEvent> read, events->Read());
-  ASSERT_THAT(read, ElementsAre(IsEvent(Kind::kPressure)));
-  ASSERT_TRUE(read[0].pressure.has_value());
-  ASSERT_TRUE(read[0].pressure->some.has_value());
-  EXPECT_GT(read[0].pressure->some->total, absl::Milliseconds(15));
-  EXPECT_FALSE(Readable(*events));
-  EXPECT_OK(group.Kill());
-}
-
-TEST_F(CgroupEventsTest, BadTriggers) {
-  CgroupParent parent = Open();
-  ASSERT_OK_AND_ASSIGN(const Cgroup group, Create(parent));
-  for (const auto& [stall, window, text] :
-       std::vector<std::tuple<absl::Duration, absl::Duration, const char*>>{
-           {absl::Seconds(1), absl::Milliseconds(499), "500ms to 10s"},
-           {absl::Seconds(1), absl::Seconds(11), "500ms to 10s"},
-           {absl::Seconds(2), absl::Seconds(1), "stall is 2s"},
-           {absl::ZeroDuration(), absl::Seconds(1), "stall is 0"}}) {
-    EXPECT_THAT(group.WatchPressure({.stall = stall, .window = window}),
-                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text)));
-  }
 }
 
 TEST_F(CgroupEventsTest, RemovedGroups) {

@@ -13,7 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -201,6 +203,18 @@ std::string CgroupKernelTest::DirectoryOf(const Cgroup& group,
     for (CgroupController c : path.controllers) {
       if (c == controller) return path.directory;
     }
+  }
+  return "";
+}
+
+std::string CgroupKernelTest::AnyDisk(std::string* name) {
+  for (const auto& disk : std::filesystem::directory_iterator("/sys/block")) {
+    *name = disk.path().filename();
+    if (absl::StartsWith(*name, "loop") || absl::StartsWith(*name, "zram") ||
+        absl::StartsWith(*name, "ram")) {
+      continue;
+    }
+    return ReadFile(disk.path() / "dev");
   }
   return "";
 }

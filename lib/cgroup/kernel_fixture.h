@@ -74,6 +74,8 @@ class CgroupKernelTest : public ::testing::Test {
   CgroupVersion VersionOf(CgroupController controller) const;
   static std::string DirectoryOf(const Cgroup& group,
                                  CgroupController controller);
+  // A whole disk of this machine, "MAJOR:MINOR", and its name; "" without one.
+  static std::string AnyDisk(std::string* name);
   // Without white space at the ends.
   static std::string ReadFile(const std::string& path);
 

@@ -8,7 +8,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <functional>
 #include <map>
 #include <optional>
@@ -17,7 +16,6 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "caisson/cgroup.h"
@@ -73,19 +71,6 @@ class LimitsKernelTest : public CgroupKernelTest {
           value)
           << file;
     }
-  }
-
-  // A whole disk of this machine, "MAJOR:MINOR".
-  static std::string AnyDisk(std::string* name) {
-    for (const auto& disk : std::filesystem::directory_iterator("/sys/block")) {
-      *name = disk.path().filename();
-      if (absl::StartsWith(*name, "loop") || absl::StartsWith(*name, "zram") ||
-          absl::StartsWith(*name, "ram")) {
-        continue;
-      }
-      return ReadFile(disk.path() / "dev");
-    }
-    return "";
   }
 };
 
@@ -312,63 +297,6 @@ TEST_F(LimitsKernelTest, HugePages) {
   EXPECT_THAT(group->SetLimits({.hugetlb = {{.page_size = 1 << 14, .max = 0}}}),
               StatusIs(absl::StatusCode::kNotFound,
                        HasSubstr("/sys/kernel/mm/hugepages")));
-}
-
-TEST_F(LimitsKernelTest, Rdma) {
-  CgroupParent parent = Open();
-  auto group =
-      parent.Create({.name = "job", .controllers = {CgroupController::kRdma}});
-  const CgroupLimits limits = {.rdma = {{.device = "none0", .hca_handles = 2}}};
-  if (!layout().Find(CgroupController::kRdma).usable) {
-    EXPECT_FALSE(group.ok());
-    EXPECT_FALSE(Make(parent, CgroupController::kRdma, limits).has_value());
-    return;
-  }
-  // Where there is a device its limit is set; everywhere an unknown one is not.
-  ASSERT_OK(group);
-  EXPECT_THAT(std::string(group->SetLimits(limits).message()),
-              HasSubstr("/sys/class/infiniband"));
-  std::error_code none;
-  for (const auto& device :
-       std::filesystem::directory_iterator("/sys/class/infiniband", none)) {
-    const std::string name = device.path().filename();
-    EXPECT_OK(group->SetLimits({.rdma = {{.device = name, .hca_handles = 2}}}));
-    EXPECT_THAT(
-        ReadFile(DirectoryOf(*group, CgroupController::kRdma) + "/rdma.max"),
-        HasSubstr(name + " hca_handle=2"));
-  }
-}
-
-TEST_F(LimitsKernelTest, Misc) {
-  CgroupParent parent = Open();
-  auto group =
-      parent.Create({.name = "job", .controllers = {CgroupController::kMisc}});
-  const CgroupLimits limits = {.misc = {{.resource = "none", .max = 2}}};
-  if (!layout().Find(CgroupController::kMisc).usable) {
-    EXPECT_FALSE(group.ok());
-    EXPECT_FALSE(Make(parent, CgroupController::kMisc, limits).has_value());
-    return;
-  }
-  ASSERT_OK(group);
-  EXPECT_THAT(
-      group->SetLimits(limits),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("misc.capacity")));
-}
-
-TEST_F(LimitsKernelTest, DeviceMemory) {
-  CgroupParent parent = Open();
-  auto group =
-      parent.Create({.name = "job", .controllers = {CgroupController::kDmem}});
-  const CgroupLimits limits = {.dmem = {{.region = "none", .max = 4096}}};
-  if (!layout().Find(CgroupController::kDmem).usable) {
-    EXPECT_FALSE(group.ok());
-    EXPECT_FALSE(Make(parent, CgroupController::kDmem, limits).has_value());
-    return;
-  }
-  ASSERT_OK(group);
-  EXPECT_THAT(
-      group->SetLimits(limits),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("dmem.capacity")));
 }
 
 TEST_F(LimitsKernelTest, UnifiedFiles) {

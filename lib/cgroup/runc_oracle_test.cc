@@ -2,6 +2,7 @@
 // reads the same.
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -25,11 +26,15 @@
 namespace caisson {
 namespace {
 
+using ::testing::AnyOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
 constexpr char kRunc[] = "/usr/sbin/runc";
 constexpr char kBusybox[] = "/bin/busybox";
 
 // Docker's list of devices, and limits of everything that runc and all hosts
-// with the tests' controllers have.
+// with the tests' controllers have; what only some have is in @REST@.
 constexpr char kConfig[] = R"({
   "ociVersion": "1.0.2",
   "process": {"terminal": false, "user": {"uid": 0, "gid": 0},
@@ -45,6 +50,7 @@ constexpr char kConfig[] = R"({
       "cpu": {"shares": 512, "quota": 50000, "period": 80000,
               "cpus": "0", "mems": "0"},
       "pids": {"limit": 50},
+      @REST@
       "devices": [{"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
         {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
@@ -87,16 +93,51 @@ class RuncOracleTest : public CgroupKernelTest {
   }
 
   // Creates the container, not started: its limits are set by then.
-  void CreateByRunc() {
+  void CreateByRunc(const std::string& rest) {
     bundle_ = absl::StrCat(::testing::TempDir(), "/runc-", ::getpid());
     id_ = absl::StrCat("caisson-oracle-", ::getpid());
     std::filesystem::create_directories(bundle_ + "/rootfs/proc");
     std::filesystem::copy_file(kBusybox, bundle_ + "/rootfs/busybox");
     std::ofstream(bundle_ + "/config.json") << absl::StrReplaceAll(
-        kConfig, {{"@PATH@", absl::StrCat(options().path, "-runc/job")}});
+        kConfig, {{"@PATH@", absl::StrCat(options().path, "-runc/job")},
+                  {"@REST@", rest}});
     ASSERT_EQ(Run({kRunc, "--root", bundle_ + "/state", "create", "--bundle",
                    bundle_, id_}),
               0);
+  }
+
+  // Sets in `limits` what not every host has, and returns the same as OCI's
+  // linux.resources.
+  std::string LimitsOfThisHost(CgroupLimits& limits) {
+    std::string rest;
+    std::string name;
+    const std::string disk = AnyDisk(&name);
+    CgroupBlockDevice device;
+    if (layout().Find(CgroupController::kIo).usable &&
+        sscanf(disk.c_str(), "%u:%u", &device.major, &device.minor) == 2) {
+      limits.io = {{.device = device, .read_bps = 1 << 20, .write_iops = 200}};
+      const std::string numbers = absl::StrCat("{\"major\": ", device.major,
+                                               ", \"minor\": ", device.minor);
+      absl::StrAppend(&rest, "\"blockIO\": {\"throttleReadBpsDevice\": [",
+                      numbers, ", \"rate\": 1048576}], ",
+                      "\"throttleWriteIOPSDevice\": [", numbers,
+                      ", \"rate\": 200}]},");
+    }
+    // On a hybrid host runc knows version 1 alone.
+    const bool v2_alone = layout().mode == CgroupLayout::Mode::kV2;
+    if (layout().Find(CgroupController::kHugetlb).usable &&
+        (v2_alone ||
+         VersionOf(CgroupController::kHugetlb) == CgroupVersion::kV1)) {
+      limits.hugetlb = {{.page_size = 2 << 20, .max = 4 << 20}};
+      absl::StrAppend(&rest,
+                      "\"hugepageLimits\": [{\"pageSize\": \"2MB\", "
+                      "\"limit\": 4194304}],");
+    }
+    if (v2_alone) {
+      limits.unified = {{"memory.high", "41943040"}};
+      absl::StrAppend(&rest, "\"unified\": {\"memory.high\": \"41943040\"},");
+    }
+    return rest;
   }
 
   std::string bundle_;
@@ -126,6 +167,12 @@ bool IsLimit(absl::string_view file) {
                            "pids.max",
                            "devices.list",
                            "io.max",
+                           "blkio.throttle.read_bps_device",
+                           "blkio.throttle.write_bps_device",
+                           "blkio.throttle.read_iops_device",
+                           "blkio.throttle.write_iops_device",
+                           "hugetlb.2MB.max",
+                           "hugetlb.2MB.limit_in_bytes",
                            "blkio.bfq.weight"}) {
     if (file == name) return true;
   }
@@ -140,9 +187,9 @@ TEST_F(RuncOracleTest, EveryFileReadsTheSame) {
   if (::access(kRunc, X_OK) != 0 || ::access(kBusybox, X_OK) != 0) {
     return SkipIf("needs /usr/sbin/runc and /bin/busybox");
   }
-  CreateByRunc();
-  if (HasFatalFailure()) return;
   CgroupOptions options = {.name = "job"};
+  CreateByRunc(LimitsOfThisHost(options.limits));
+  if (HasFatalFailure()) return;
   ASSERT_OK(SetDockerMemory({.memory = 64 << 20,
                              .memory_swap = 96 << 20,
                              .memory_reservation = 32 << 20},
@@ -181,6 +228,13 @@ TEST_F(RuncOracleTest, EveryFileReadsTheSame) {
   }
   // Memory with swap, CPU, CPU set, processes: whatever the version.
   EXPECT_GE(compared.size(), 8);
+  if (!options.limits.io.empty()) {
+    EXPECT_THAT(compared,
+                Contains(AnyOf("io.max", "blkio.throttle.read_bps_device")));
+  }
+  if (!options.limits.hugetlb.empty()) {
+    EXPECT_THAT(compared, Contains(HasSubstr("hugetlb")));
+  }
 }
 
 }  // namespace
