@@ -115,6 +115,9 @@ struct ProcessSpec {
   // terminal, TERM are added when missing. Nothing of the host's environment
   // is seen inside.
   std::vector<std::string> env;
+  // false: only HOME is added, as OCI runtimes do. Without a PATH, a program
+  // needs a path then.
+  bool default_path_and_term = true;
   // Directory to start in, inside the root; it must exist.
   std::string cwd = "/";
 

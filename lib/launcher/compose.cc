@@ -74,9 +74,14 @@ bool Has(const std::vector<std::string>& env, absl::string_view name) {
 std::vector<std::string> Environment(const ProcessSpec& spec,
                                      const User& user) {
   std::vector<std::string> env = spec.env;
-  if (!Has(env, "PATH=")) env.push_back(absl::StrCat("PATH=", kDefaultPath));
+  const bool defaults = spec.default_path_and_term;
+  if (defaults && !Has(env, "PATH=")) {
+    env.push_back(absl::StrCat("PATH=", kDefaultPath));
+  }
   if (!Has(env, "HOME=")) env.push_back(absl::StrCat("HOME=", user.home));
-  if (spec.terminal && !Has(env, "TERM=")) env.push_back("TERM=xterm");
+  if (defaults && spec.terminal && !Has(env, "TERM=")) {
+    env.push_back("TERM=xterm");
+  }
   return env;
 }
 
