@@ -20,6 +20,7 @@
 //   seccomp.h        SeccompProfile: system calls as OCI writes them
 //   seccomp_notify.h SeccompListener: system calls that the host answers
 //   console.h        Console: a person at a container's terminal
+//   bundle.h         Bundle: a container as OCI writes it, composed
 //   notation.h       Docker's notations for options, parsed
 //   features.h       Features(): what this host offers, and why not the rest
 //   error.h          what is behind an absl::Status of this library
@@ -34,6 +35,7 @@
 #ifndef CAISSON_CAISSON_H_
 #define CAISSON_CAISSON_H_
 
+#include "caisson/bundle.h"
 #include "caisson/cgroup.h"
 #include "caisson/console.h"
 #include "caisson/detached.h"

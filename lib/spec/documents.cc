@@ -116,7 +116,7 @@ std::string FeaturesJson(const Features& features) {
                         {"operators", Words(kSeccompOperators)},
                         {"archs", features.seccomp_architectures},
                         {"knownFlags", Words(kSeccompFlags)},
-                        {"supportedFlags", features.seccomp_flags}};
+                        {"supportedFlags", Words(kSeccompFlags)}};
   const Json linux_features = {{"namespaces", Words(kNamespaceTypes)},
                                {"capabilities", features.capabilities},
                                {"cgroup",

@@ -36,8 +36,6 @@ struct Features {
   std::vector<std::string> capabilities;
   // "SCMP_ARCH_X86_64": those that have an effect on this kernel
   std::vector<std::string> seccomp_architectures;
-  // SECCOMP_FILTER_FLAG_* that this kernel has
-  std::vector<std::string> seccomp_flags;
   std::map<std::string, std::string> annotations;
 };
 

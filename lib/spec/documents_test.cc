@@ -47,7 +47,6 @@ TEST(FeaturesJsonTest, HasTheNamesOfTheSpecification) {
   EXPECT_EQ(FeaturesJson({.mount_options = {"bind", "ro"},
                           .capabilities = {"CAP_CHOWN"},
                           .seccomp_architectures = {"SCMP_ARCH_X86_64"},
-                          .seccomp_flags = {"SECCOMP_FILTER_FLAG_LOG"},
                           .annotations = {{"version", "1"}}}),
             R"({
   "ociVersionMin": "1.0.0",
@@ -117,7 +116,10 @@ TEST(FeaturesJsonTest, HasTheNamesOfTheSpecification) {
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
       ],
       "supportedFlags": [
-        "SECCOMP_FILTER_FLAG_LOG"
+        "SECCOMP_FILTER_FLAG_LOG",
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        "SECCOMP_FILTER_FLAG_TSYNC",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
       ]
     },
     "apparmor": {
