@@ -3,7 +3,8 @@
 //
 //   auto bundle = caisson::Bundle::Load("/run/bundles/web");
 //   if (!bundle.ok()) return bundle.status();
-//   auto parent = caisson::CgroupParent::Open({.path = group_path});
+//   auto parent = caisson::CgroupParent::Open({.path = "/pods",
+//                                              .prescribed = true});
 //   auto group = parent->Create({.name = "web", .limits = *bundle->Limits()});
 //   auto parts = bundle->Compose({.id = "web", .launcher = &*launcher,
 //                                 .cgroup = &*group});

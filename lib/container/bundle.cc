@@ -65,6 +65,14 @@ absl::Status CheckHonoured(const spec::RuntimeConfig& config) {
   return absl::OkStatus();
 }
 
+container::FieldNames NamespaceFields() {
+  return {{"NamespaceOptions.sysctls", "linux.sysctl"},
+          {"NamespaceOptions.hostname", "hostname"},
+          {"NamespaceOptions.domainname", "domainname"},
+          {"NamespaceOptions.ipc", "linux.namespaces (ipc)"},
+          {"NamespaceOptions.boottime_offset", "linux.timeOffsets"}};
+}
+
 std::vector<Hook> ProgramHooks(Launcher& launcher,
                                const std::vector<spec::Hook>& hooks,
                                Hook (*run)(Launcher& launcher,
@@ -133,7 +141,7 @@ absl::Status AddRoot(const spec::RuntimeConfig& config,
   ASSIGN_OR_RETURN(const container::TranslatedRoot root,
                    container::TranslateRoot(config, scene));
   auto built = RootFs::Create(root.options);
-  if (!built.ok()) return container::InTermsOf(root, built.status());
+  if (!built.ok()) return container::InTermsOf(root.names, built.status());
   out.emplace(*std::move(built));
   return absl::OkStatus();
 }
@@ -300,7 +308,9 @@ absl::StatusOr<BundleParts> Bundle::Compose(
                            .user_namespace = namespaces.options.user.borrow()},
                           parts->root));
   auto made = Namespace::Create(std::move(namespaces.options));
-  if (!made.ok()) return Annotate(made.status(), kConfig);
+  if (!made.ok()) {
+    return container::InTermsOf(NamespaceFields(), made.status());
+  }
   parts->namespaces.emplace(*std::move(made));
   AddHooks(config, state_->directory, options, spec.hooks);
   spec.root = &*parts->root;

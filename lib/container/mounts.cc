@@ -6,13 +6,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <utility>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "lib/base/errno_error.h"
@@ -500,21 +499,6 @@ absl::StatusOr<TranslatedRoot> TranslateRoot(const spec::RuntimeConfig& config,
     options.tty_group_mapped = options.tty_group_mapped && tty;
   }
   return out;
-}
-
-absl::Status InTermsOf(const TranslatedRoot& root, const absl::Status& status) {
-  if (status.ok()) return status;
-  std::string text(status.message());
-  for (const auto& [ours, theirs] : root.names) {
-    text = absl::StrReplaceAll(text,
-                               {{ours, absl::StrCat("config.json: ", theirs)}});
-  }
-  absl::Status renamed(status.code(), text);
-  status.ForEachPayload(
-      [&renamed](absl::string_view type, const absl::Cord& payload) {
-        renamed.SetPayload(type, payload);
-      });
-  return renamed;
 }
 
 absl::StatusOr<uint32_t> OutsideOf(const std::string& field, uint32_t id,

@@ -4,7 +4,6 @@
 #define CAISSON_LIB_CONTAINER_MOUNTS_H_
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -13,6 +12,7 @@
 #include "caisson/launcher.h"
 #include "caisson/root_fs.h"
 #include "caisson/unique_fd.h"
+#include "lib/container/refusal.h"
 #include "lib/spec/runtime_config.h"
 
 namespace caisson::container {
@@ -29,8 +29,7 @@ struct MountScene {
 struct TranslatedRoot {
   RootFsOptions options;
   std::vector<UniqueFd> held;  // what `options` refers to
-  // "RootFsOptions.binds[2]" -> "mounts[5]"
-  std::vector<std::pair<std::string, std::string>> names;
+  FieldNames names;
 };
 
 absl::StatusOr<TranslatedRoot> TranslateRoot(const spec::RuntimeConfig& config,
@@ -38,9 +37,6 @@ absl::StatusOr<TranslatedRoot> TranslateRoot(const spec::RuntimeConfig& config,
 
 // What of it can be refused without opening anything.
 absl::Status CheckRoot(const spec::RuntimeConfig& config);
-
-// `status` with the fields of the document in its text.
-absl::Status InTermsOf(const TranslatedRoot& root, const absl::Status& status);
 
 // The id outside of `id` in a container with these ranges; `id` itself without
 // any. INVALID_ARGUMENT if it has none.

@@ -2,6 +2,10 @@
 #ifndef CAISSON_LIB_CONTAINER_REFUSAL_H_
 #define CAISSON_LIB_CONTAINER_REFUSAL_H_
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
@@ -18,6 +22,13 @@ template <typename... Parts>
 absl::Status Invalid(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat("config.json: ", parts...));
 }
+
+// Fields of caisson's options, and of the document: "RootFsOptions.binds[2]" is
+// "mounts[5]".
+using FieldNames = std::vector<std::pair<std::string, std::string>>;
+
+// `status` with the fields of the document in its text.
+absl::Status InTermsOf(const FieldNames& names, const absl::Status& status);
 
 }  // namespace caisson::container
 
