@@ -91,10 +91,16 @@ class [[nodiscard]] Launcher final {
   // A process that this launcher did not start, such as one that another has
   // released: Exec(), AddMount(), Process::Signal() and the like work; its
   // destructor lets it be; Wait() waits for its end and may fail with
-  // UNAVAILABLE, as the status is its parent's. Exec() needs a
-  // ProcessSpec::security. Needs LauncherOptions::releases. NOT_FOUND if it has
-  // ended.
+  // UNAVAILABLE, as the status is its parent's. Needs
+  // LauncherOptions::releases. NOT_FOUND if it has ended.
+  //
+  // Of what it was created from, the host may say what it knows: hooks, the
+  // security (without, Exec() needs one) and, for a process that waits for its
+  // start, the gate, by which Process::Start() works, too, with its hooks; of
+  // the program it knows no more than that the gate was opened.
   absl::StatusOr<Process> Adopt(BorrowedFd pidfd);
+  absl::StatusOr<Process> Adopt(BorrowedFd pidfd,
+                                const ProcessSpec& created_from);
 
   // The first half of Start(): everything is done, but the program does not run
   // until Process::Start(). Calls the hooks prestart, create_runtime and

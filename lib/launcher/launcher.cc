@@ -264,6 +264,11 @@ absl::StatusOr<Process> Launcher::State::Adopt(launcher::Session::Found found) {
 }
 
 absl::StatusOr<Process> Launcher::Adopt(BorrowedFd pidfd) {
+  return Adopt(pidfd, ProcessSpec());
+}
+
+absl::StatusOr<Process> Launcher::Adopt(BorrowedFd pidfd,
+                                        const ProcessSpec& created_from) {
   if (!state_->session->releases()) {
     return absl::FailedPreconditionError(
         "Launcher::Adopt(): a launcher without LauncherOptions.releases cannot "
@@ -273,7 +278,18 @@ absl::StatusOr<Process> Launcher::Adopt(BorrowedFd pidfd) {
       absl::NotFoundError("Launcher::Adopt(): the process has ended");
   const pid_t pid = sys::PidOf(pidfd);
   if (pid <= 0) return gone;
-  auto state = std::make_unique<Process::State>(state_->session, std::nullopt);
+  std::optional<SecurityPolicy> policy;
+  if (created_from.security != nullptr) policy = *created_from.security;
+  auto state =
+      std::make_unique<Process::State>(state_->session, std::move(policy));
+  state->hooks = created_from.hooks;
+  state->inside = launcher::SpecInside(created_from);
+  std::optional<Process::State::Pending> pending;
+  if (created_from.gate.valid()) {
+    pending.emplace();
+    ASSIGN_OR_RETURN(pending->composition.gate,
+                     sys::Duplicate(created_from.gate));
+  }
   ASSIGN_OR_RETURN(state->started.pidfd, sys::Duplicate(pidfd));
   ASSIGN_OR_RETURN(state->started.channel, sys::Duplicate(pidfd));
   auto namespaces = launcher::NamespacesOf(pid);
@@ -288,7 +304,8 @@ absl::StatusOr<Process> Launcher::Adopt(BorrowedFd pidfd) {
   state->adopted = true;
   {
     MutexLock lock(&state->mutex);
-    state->runs = true;
+    state->runs = !pending.has_value();
+    state->pending = std::move(pending);
     state->custody = Process::State::Custody::kReleased;
   }
   return Process(std::move(state));

@@ -202,6 +202,26 @@ absl::Status Process::SignalAll(int signal) const {
   return others.ok() ? first : others;
 }
 
+absl::Status Process::State::LetRun(Pending pending) {
+  launcher::Composition& composition = pending.composition;
+  RETURN_IF_ERROR(composition.OpenGate());
+  if (adopted) {
+    Publish({});
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(ReleaseAwait(composition.await_socket.borrow()));
+  auto latencies =
+      session->Finish(composition.plan, started, Deadline(pending.timeout));
+  if (!latencies.ok()) return ExplainFailure(latencies.status(), composition);
+  Publish(*std::move(latencies));
+  if (!composition.listener_socket.valid()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::vector<UniqueFd> received,
+                   plan::ReceiveFds(composition.listener_socket.borrow(), 1));
+  MutexLock lock(&mutex);
+  listener = std::move(received[0]);
+  return absl::OkStatus();
+}
+
 absl::Status Process::Start() {
   std::optional<State::Pending> pending;
   {
@@ -212,26 +232,10 @@ absl::Status Process::Start() {
     return absl::FailedPreconditionError(
         "Process::Start(): the process was started already");
   }
-  launcher::Composition& composition = pending->composition;
   absl::Status status = RunHooks(
       "start_container", state_->hooks.start_container,
       state_->HookStateOf("created", launcher::HookPoint::kStartContainer));
-  if (status.ok()) status = composition.OpenGate();
-  if (status.ok()) {
-    status = ReleaseAwait(composition.await_socket.borrow());
-  }
-  if (status.ok()) {
-    auto latencies = state_->session->Finish(composition.plan, state_->started,
-                                             Deadline(pending->timeout));
-    status = ExplainFailure(latencies.status(), composition);
-    if (latencies.ok()) state_->Publish(*std::move(latencies));
-  }
-  if (status.ok() && composition.listener_socket.valid()) {
-    auto listener = plan::ReceiveFds(composition.listener_socket.borrow(), 1);
-    MutexLock lock(&state_->mutex);
-    if (listener.ok()) state_->listener = std::move((*listener)[0]);
-    status = listener.status();
-  }
+  if (status.ok()) status = state_->LetRun(*std::move(pending));
   if (status.ok()) {
     status = RunHooks("poststart", state_->hooks.poststart,
                       state_->HookStateOf("running"));

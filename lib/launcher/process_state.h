@@ -34,7 +34,7 @@ struct Process::State {
   // What is left to do for a process that was created and not yet started.
   struct Pending {
     launcher::Composition composition;
-    absl::Duration timeout;
+    absl::Duration timeout;  // not of an adopted one
   };
 
   State(std::shared_ptr<const launcher::Session> s,
@@ -53,6 +53,8 @@ struct Process::State {
   // Takes a descriptor that was kept as `what`.
   void Keep(absl::string_view what, UniqueFd fd)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // The second half of a start, between its hooks.
+  absl::Status LetRun(Pending pending);
   // The plan has ended well.
   void Publish(std::vector<StepLatency> steps);
 

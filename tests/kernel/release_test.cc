@@ -310,6 +310,46 @@ TEST_F(ReleaseTest, AnotherLauncherAdoptsAndExecutes) {
   EXPECT_OK(parent.Close());
 }
 
+// As "start" by another process than the one that has created it.
+TEST_F(ReleaseTest, AnotherLauncherStartsItWithItsHooks) {
+  ASSERT_OK_AND_ASSIGN(const SecurityPolicy policy, SecurityPolicy::Create({}));
+  ProcessSpec spec = InRoot("cat /tmp/of-the-hook; exit 4");
+  spec.gate = gate_.borrow();
+  spec.security = &policy;
+  UniqueFd pidfd;
+  {
+    ASSERT_OK_AND_ASSIGN(Process process, launcher_->CreateProcess(spec));
+    ASSERT_OK_AND_ASSIGN(pidfd, sys::Duplicate(process.pidfd()));
+    EXPECT_OK(process.Release());
+    EndLauncher();
+  }
+  ASSERT_OK_AND_ASSIGN(Launcher second, Launcher::Create({.releases = true}));
+  {
+    ProcessSpec known;
+    known.gate = gate_.borrow();
+    known.security = &policy;
+    known.hooks.start_container.push_back(
+        RunProgramInside(second, {.path = "/bin/sh",
+                                  .args = {"sh", "-c",
+                                           "cat >/tmp/state; "
+                                           "echo hooked >/tmp/of-the-hook"}}));
+    std::string told;
+    known.hooks.poststart.push_back([&told](const HookState& state) {
+      told = state.status;
+      return absl::OkStatus();
+    });
+    ASSERT_OK_AND_ASSIGN(Process adopted, second.Adopt(pidfd.borrow(), known));
+    EXPECT_OK(adopted.Start());
+    EXPECT_EQ(told, "running");
+    EXPECT_THAT(adopted.Start(),
+                StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("")));
+    EXPECT_EQ(Written(), "hooked\n");
+  }
+  EXPECT_OK(second.Shutdown());
+  const std::vector<int> statuses = CollectAll();
+  EXPECT_THAT(statuses, ::testing::Contains(4 << 8));
+}
+
 TEST_F(ReleaseTest, MisuseIsExplained) {
   EXPECT_THAT(Launcher::Create({.directory = "/tmp/x", .releases = true}),
               StatusIs(absl::StatusCode::kInvalidArgument,
