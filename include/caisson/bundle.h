@@ -34,6 +34,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "caisson/cgroup_limits.h"
+#include "caisson/hooks.h"
 #include "caisson/process.h"
 
 namespace caisson {
@@ -133,8 +134,12 @@ class Bundle final {
   // are composed.
   absl::StatusOr<BundleParts> Compose(const BundleOptions& options) const;
 
+  // The hooks alone, as Compose() has them, for Launcher::Adopt().
+  Hooks MakeHooks(const BundleOptions& options) const;
+
   // For Launcher::Exec(), from what `exec --process` is given: a "process"
-  // object. The system call filter is the container's.
+  // object; if it is empty, that of the container. The system call filter is
+  // the container's.
   absl::StatusOr<BundleParts> ComposeExec(absl::string_view process,
                                           const BundleOptions& options) const;
 

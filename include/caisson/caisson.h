@@ -21,6 +21,7 @@
 //   seccomp_notify.h SeccompListener: system calls that the host answers
 //   console.h        Console: a person at a container's terminal
 //   bundle.h         Bundle: a container as OCI writes it, composed
+//   oci_runtime.h    OciRuntime: create, start, kill, delete and exec by it
 //   notation.h       Docker's notations for options, parsed
 //   features.h       Features(): what this host offers, and why not the rest
 //   error.h          what is behind an absl::Status of this library
@@ -50,6 +51,7 @@
 #include "caisson/namespace.h"
 #include "caisson/net_endpoint.h"
 #include "caisson/notation.h"
+#include "caisson/oci_runtime.h"
 #include "caisson/process.h"
 #include "caisson/root_fs.h"
 #include "caisson/scheduling.h"

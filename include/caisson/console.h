@@ -34,6 +34,8 @@ class Console final {
   // `process` has a terminal and outlives the object, as do the descriptors.
   // Without a valid `input` the process gets no input.
   Console(const Process& process, BorrowedFd input, BorrowedFd output);
+  // The same with the master of a terminal (OciProcess::terminal).
+  Console(BorrowedFd terminal, BorrowedFd input, BorrowedFd output);
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
   // Restores the input's mode.
@@ -57,7 +59,7 @@ class Console final {
  private:
   bool CopyOutput();
 
-  const Process& process_;
+  BorrowedFd terminal_;
   BorrowedFd input_;
   BorrowedFd output_;
   bool raw_ = false;

@@ -38,8 +38,11 @@ TerminalSize SizeOfTerminal(BorrowedFd fd) {
 }
 
 Console::Console(const Process& process, BorrowedFd input, BorrowedFd output)
-    : process_(process), input_(input), output_(output) {
-  const int master = process_.terminal().get();
+    : Console(process.terminal(), input, output) {}
+
+Console::Console(BorrowedFd terminal, BorrowedFd input, BorrowedFd output)
+    : terminal_(terminal), input_(input), output_(output) {
+  const int master = terminal_.get();
   ::fcntl(master, F_SETFL, ::fcntl(master, F_GETFL) | O_NONBLOCK);
   if (input_.valid() && ::tcgetattr(input_.get(), &saved_) == 0) {
     termios raw = saved_;
@@ -55,7 +58,7 @@ Console::~Console() {
 void Console::Watch(std::vector<pollfd>& polls) {
   const bool full = !pending_.empty();
   polls.push_back({full ? -1 : input_.get(), POLLIN, 0});
-  polls.push_back({process_.terminal().get(),
+  polls.push_back({terminal_.get(),
                    static_cast<short>(full ? POLLIN | POLLOUT : POLLIN), 0});
 }
 
@@ -72,7 +75,7 @@ void Console::Handle(const pollfd* polls) {
   }
   if (!pending_.empty()) {
     const ssize_t n =
-        ::write(process_.terminal().get(), pending_.data(), pending_.size());
+        ::write(terminal_.get(), pending_.data(), pending_.size());
     if (n > 0) pending_.erase(0, static_cast<size_t>(n));
   }
   if ((polls[1].revents & (POLLIN | POLLHUP)) != 0) CopyOutput();
@@ -80,15 +83,17 @@ void Console::Handle(const pollfd* polls) {
 
 bool Console::CopyOutput() {
   char buffer[kBufferSize];
-  const ssize_t n = ::read(process_.terminal().get(), buffer, sizeof(buffer));
+  const ssize_t n = ::read(terminal_.get(), buffer, sizeof(buffer));
   if (n <= 0) return n < 0 && errno == EINTR;
   WriteAll(output_, buffer, static_cast<size_t>(n));
   return true;
 }
 
 void Console::Resize() {
+  const TerminalSize size = SizeOfTerminal(output_);
+  const winsize window = {.ws_row = size.rows, .ws_col = size.columns};
   // A terminal whose last user has gone cannot be resized and need not be.
-  process_.ResizeTerminal(SizeOfTerminal(output_)).IgnoreError();
+  ::ioctl(terminal_.get(), TIOCSWINSZ, &window);
 }
 
 void Console::Drain() {

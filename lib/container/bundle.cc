@@ -322,7 +322,14 @@ absl::StatusOr<BundleParts> Bundle::Compose(
 
 absl::StatusOr<BundleParts> Bundle::ComposeExec(
     absl::string_view process, const BundleOptions& options) const {
-  ASSIGN_OR_RETURN(const spec::Process parsed, spec::ParseProcess(process));
+  spec::Process parsed;
+  if (!process.empty()) {
+    ASSIGN_OR_RETURN(parsed, spec::ParseProcess(process));
+  } else if (state_->config.process) {
+    parsed = *state_->config.process;
+  } else {
+    return Invalid("process: the document has none");
+  }
   auto parts = std::make_unique<BundleParts::State>();
   RETURN_IF_ERROR(
       container::TranslateProcess(parsed, ProcessKind::kExec, parts->spec));
@@ -331,6 +338,12 @@ absl::StatusOr<BundleParts> Bundle::ComposeExec(
   parts->spec.security = &*parts->security;
   parts->spec.cgroup = options.cgroup;
   return BundleParts(std::move(parts));
+}
+
+Hooks Bundle::MakeHooks(const BundleOptions& options) const {
+  Hooks hooks;
+  AddHooks(state_->config, state_->directory, options, hooks);
+  return hooks;
 }
 
 }  // namespace caisson

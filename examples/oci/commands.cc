@@ -1,0 +1,376 @@
+#include "examples/oci/commands.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "caisson/caisson.h"
+#include "examples/oci/exec_process.h"
+#include "examples/oci/foreground.h"
+#include "examples/oci/report.h"
+#include "examples/oci/update_resources.h"
+
+namespace oci {
+namespace {
+
+using caisson::BorrowedFd;
+using caisson::OciRuntime;
+using caisson::OciStreams;
+using caisson::Stdio;
+using nlohmann::json;
+
+constexpr int kFirstPreserved = 3;
+constexpr int kMaxPreserved = 200;
+
+absl::StatusOr<OciRuntime> Open(const Context& context) {
+  return OciRuntime::Open({.root = context.root});
+}
+
+absl::StatusOr<std::string> IdOf(const Arguments& arguments) {
+  if (!arguments.rest().empty()) return arguments.rest()[0];
+  return absl::InvalidArgumentError("the container's id is missing");
+}
+
+absl::StatusOr<OciStreams> Streams(const Arguments& arguments) {
+  OciStreams streams;
+  streams.in = Stdio::Inherit(BorrowedFd(STDIN_FILENO));
+  streams.out = Stdio::Inherit(BorrowedFd(STDOUT_FILENO));
+  streams.err = Stdio::Inherit(BorrowedFd(STDERR_FILENO));
+  streams.console_socket = arguments.Get("console-socket");
+  auto preserved = arguments.GetNumber("preserve-fds", 0);
+  if (!preserved.ok()) return preserved.status();
+  if (*preserved > kMaxPreserved) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--preserve-fds: at most ", kMaxPreserved, " can be preserved"));
+  }
+  for (int fd = kFirstPreserved; fd < kFirstPreserved + *preserved; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--preserve-fds: descriptor ", fd, " is not open"));
+    }
+    streams.descriptors.push_back({fd, BorrowedFd(fd)});
+  }
+  return streams;
+}
+
+absl::StatusOr<caisson::OciProcess> CreateContainer(const OciRuntime& runtime,
+                                                    const Context& context,
+                                                    const Arguments& arguments,
+                                                    const std::string& id) {
+  caisson::OciCreateOptions options;
+  options.bundle = arguments.Has("bundle") ? arguments.Get("bundle") : ".";
+  options.pid_file = arguments.Get("pid-file");
+  options.new_session_keyring = !arguments.Has("no-new-keyring");
+  auto streams = Streams(arguments);
+  if (!streams.ok()) return streams.status();
+  options.streams = *std::move(streams);
+  auto process = runtime.Create(id, options);
+  if (!process.ok()) return process.status();
+  for (const std::string& warning : process->warnings) context.warn(warning);
+  return process;
+}
+
+absl::Status CheckDetachedTerminal(const caisson::OciProcess& process,
+                                   bool detach) {
+  if (!detach || !process.terminal.valid()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "cannot allocate tty if caisson-oci will detach without setting console "
+      "socket");
+}
+
+absl::StatusOr<int> Create(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const auto process = CreateContainer(*runtime, context, arguments, *id);
+  if (!process.ok()) return process.status();
+  const absl::Status status = CheckDetachedTerminal(*process, true);
+  if (!status.ok()) {
+    runtime->Delete(*id, /*force=*/true).IgnoreError();
+    return status;
+  }
+  return 0;
+}
+
+absl::StatusOr<int> Run(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const bool detach = arguments.Has("detach");
+  absl::Status status;
+  if (!detach && !arguments.Has("no-subreaper")) status = BecomeItsParent();
+  if (!status.ok()) return status;
+  const auto process = CreateContainer(*runtime, context, arguments, *id);
+  if (!process.ok()) return process.status();
+  status = CheckDetachedTerminal(*process, detach);
+  if (status.ok()) status = runtime->Start(*id);
+  if (status.ok() && detach) return 0;
+  const auto code = status.ok() ? WaitInForeground(*process)
+                                : absl::StatusOr<int>(status);
+  if (!status.ok() || !arguments.Has("keep")) {
+    const absl::Status deleted = runtime->Delete(*id, /*force=*/true);
+    if (code.ok() && !deleted.ok()) return deleted;
+  }
+  return code;
+}
+
+absl::StatusOr<int> Start(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const absl::Status status = runtime->Start(*id);
+  if (!status.ok()) return status;
+  return 0;
+}
+
+absl::StatusOr<int> Exec(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  caisson::OciExecOptions options;
+  const auto config = runtime->Config(*id);
+  if (!config.ok()) return config.status();
+  auto text = ExecProcess(*config, arguments);
+  if (!text.ok()) return text.status();
+  options.process = *std::move(text);
+  options.pid_file = arguments.Get("pid-file");
+  options.ignore_paused = arguments.Has("ignore-paused");
+  auto streams = Streams(arguments);
+  if (!streams.ok()) return streams.status();
+  options.streams = *std::move(streams);
+  const bool detach = arguments.Has("detach");
+  if (!detach && !arguments.Has("no-subreaper")) {
+    const absl::Status status = BecomeItsParent();
+    if (!status.ok()) return status;
+  }
+  const auto process = runtime->Exec(*id, options);
+  if (!process.ok()) return process.status();
+  for (const std::string& warning : process->warnings) context.warn(warning);
+  if (detach) {
+    const absl::Status status = CheckDetachedTerminal(*process, true);
+    if (!status.ok()) return status;
+    return 0;
+  }
+  return WaitInForeground(*process);
+}
+
+absl::StatusOr<int> State(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const auto state = runtime->State(*id);
+  if (!state.ok()) return state.status();
+  std::cout << state->ToJson() << "\n";
+  return 0;
+}
+
+absl::StatusOr<int> List(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  PrintList(runtime->List(), arguments.Has("quiet"),
+            arguments.Get("format") == "json");
+  return 0;
+}
+
+absl::StatusOr<int> SignalNumber(std::string text) {
+  int number = 0;
+  if (absl::SimpleAtoi(text, &number)) return number;
+  for (char& c : text) c = static_cast<char>(toupper(c));
+  const std::string name(absl::StripPrefix(text, "SIG"));
+  for (int signal = 1; signal < NSIG; ++signal) {
+    const char* const abbreviation = sigabbrev_np(signal);
+    if (abbreviation != nullptr && name == abbreviation) return signal;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("unknown signal ", text));
+}
+
+absl::StatusOr<int> Kill(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const auto signal = SignalNumber(
+      arguments.rest().size() > 1 ? arguments.rest()[1] : "SIGTERM");
+  if (!signal.ok()) return signal.status();
+  const absl::Status status = runtime->Kill(*id, *signal, arguments.Has("all"));
+  if (!status.ok()) return status;
+  return 0;
+}
+
+absl::StatusOr<int> Delete(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const absl::Status status = runtime->Delete(*id, arguments.Has("force"));
+  if (!status.ok()) return status;
+  return 0;
+}
+
+absl::StatusOr<int> Pause(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const absl::Status status = runtime->Pause(*id);
+  if (!status.ok()) return status;
+  return 0;
+}
+
+absl::StatusOr<int> Resume(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const absl::Status status = runtime->Resume(*id);
+  if (!status.ok()) return status;
+  return 0;
+}
+
+absl::StatusOr<int> Ps(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const auto pids = runtime->Processes(*id);
+  if (!pids.ok()) return pids.status();
+  if (arguments.Get("format") == "json") {
+    std::cout << json(*pids).dump() << "\n";
+    return 0;
+  }
+  const std::vector<std::string> options(arguments.rest().begin() + 1,
+                                         arguments.rest().end());
+  return PrintProcesses(*pids, options);
+}
+
+absl::StatusOr<int> Update(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  const auto resources = UpdateResources(arguments);
+  if (!resources.ok()) return resources.status();
+  const absl::Status status = runtime->Update(*id, *resources);
+  if (!status.ok()) return status;
+  return 0;
+}
+
+absl::StatusOr<int> Events(const Context& context, const Arguments& arguments) {
+  const auto runtime = Open(context);
+  if (!runtime.ok()) return runtime.status();
+  const auto id = IdOf(arguments);
+  if (!id.ok()) return id.status();
+  absl::Duration interval = absl::Seconds(5);
+  if (arguments.Has("interval") &&
+      !absl::ParseDuration(arguments.Get("interval"), &interval)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--interval ", arguments.Get("interval"), " is no duration"));
+  }
+  for (;;) {
+    const auto stats = runtime->Stats(*id);
+    if (!stats.ok()) return stats.status();
+    std::cout << StatsJson(*id, *stats) << std::endl;
+    if (arguments.Has("stats")) return 0;
+    absl::SleepFor(interval);
+    const auto state = runtime->State(*id);
+    if (!state.ok() || state->status == caisson::OciStatus::kStopped) return 0;
+  }
+}
+
+absl::StatusOr<int> Spec(const Context&, const Arguments& arguments) {
+  const std::string path =
+      arguments.Has("bundle")
+          ? absl::StrCat(arguments.Get("bundle"), "/config.json")
+          : "config.json";
+  const caisson::UniqueFd file(
+      open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!file.valid()) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        path, ": ", strerror(errno), "; an existing one is left alone"));
+  }
+  const std::string text = caisson::OciDefaultConfig(arguments.Has("rootless"));
+  if (write(file.get(), text.data(), text.size()) !=
+      static_cast<ssize_t>(text.size())) {
+    return absl::InternalError(absl::StrCat(path, ": ", strerror(errno)));
+  }
+  return 0;
+}
+
+absl::StatusOr<int> Features(const Context&, const Arguments&) {
+  std::cout << caisson::OciFeatures({}) << "\n";
+  return 0;
+}
+
+std::vector<Option> With(std::vector<Option> options,
+                         const std::vector<Option>& more) {
+  options.insert(options.end(), more.begin(), more.end());
+  options.push_back({"help", false, "h"});
+  return options;
+}
+
+std::vector<Command> Commands() {
+  const std::vector<Option> create = {
+      {"bundle", true, "b"}, {"console-socket", true},
+      {"pid-file", true},    {"pidfd-socket", true},
+      {"no-pivot"},          {"no-new-keyring"},
+      {"preserve-fds", true}};
+  std::vector<Option> update = {{"resources", true, "r"}};
+  for (const std::string& name : LimitOptions()) update.push_back({name, true});
+  return {
+      {"create", With(create, {}), Create},
+      {"run",
+       With(create, {{"detach", false, "d"}, {"keep"}, {"no-subreaper"}}), Run},
+      {"start", With({}, {}), Start},
+      {"exec",
+       With(ExecOptions(), {{"console-socket", true},
+                            {"pid-file", true},
+                            {"detach", false, "d"},
+                            {"no-subreaper"},
+                            {"preserve-fds", true},
+                            {"ignore-paused"}}),
+       Exec},
+      {"state", With({}, {}), State},
+      {"list", With({{"quiet", false, "q"}, {"format", true, "f"}}, {}), List},
+      {"kill", With({{"all", false, "a"}}, {}), Kill},
+      {"delete", With({{"force", false, "f"}}, {}), Delete},
+      {"pause", With({}, {}), Pause},
+      {"resume", With({}, {}), Resume},
+      {"ps", With({{"format", true, "f"}}, {}), Ps},
+      {"update", With(update, {}), Update},
+      {"events", With({{"stats"}, {"interval", true}}, {}), Events},
+      {"spec", With({{"bundle", true, "b"}, {"rootless"}}, {}), Spec},
+      {"features", With({}, {}), Features},
+  };
+}
+
+}  // namespace
+
+const Command* FindCommand(const std::string& name) {
+  static const std::vector<Command>* const commands =
+      new std::vector<Command>(Commands());
+  const auto it = std::find_if(
+      commands->begin(), commands->end(),
+      [&](const Command& command) { return command.name == name; });
+  return it == commands->end() ? nullptr : &*it;
+}
+
+}  // namespace oci
