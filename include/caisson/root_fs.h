@@ -210,10 +210,10 @@ struct RootFsOptions {
   bool etc_files = true;
 
   // Attached in the order of their depth, so that a mount never hides one that
-  // lies below it. Two mounts at one place are an error, "/" and "/dev" too. A
-  // mount at /dev/shm, /dev/mqueue, /dev/pts, /sys/fs/cgroup or one of the /etc
-  // files takes the place of the default, and so does a bind mount at /proc or
-  // /sys. Below /proc and /sys nothing can be created; /proc/self and processes
+  // lies below it. Two mounts at one place are an error, "/" too. A mount at
+  // /dev/shm, /dev/mqueue, /dev/pts, /sys/fs/cgroup or one of the /etc files
+  // takes the place of the default, and so does a bind mount at /proc, /sys or
+  // /dev: RootFs makes no node in the latter. Below /proc and /sys nothing can be created; /proc/self and processes
   // are refused.
   std::vector<BindMount> binds;
   std::vector<TmpfsMount> tmpfs;

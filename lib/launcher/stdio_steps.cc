@@ -197,7 +197,9 @@ void AddConsole(PlanBuilder& plan, Slot dev) {
             {dev, plan.String("console"),
              O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600},
             "open(\"/dev/console\", O_CREAT)")
-      .Into(console);
+      .Into(console)
+      // In a /dev that somebody else made.
+      .Tolerate(EEXIST, 2);
   const Slot mount = plan.NewSlot();
   plan.Call(SYS_open_tree,
             {STDIN_FILENO, plan.String(""),

@@ -154,11 +154,8 @@ absl::Status BuiltRoot::MakeOwnMountPoints(std::vector<BoundDevice> devices) {
   if (layout_->sys) {
     ASSIGN_OR_RETURN(sys_, tree_.OwnDirectory("sys"));
   }
-  PendingMount dev;
-  dev.path = "dev";
-  ASSIGN_OR_RETURN(dev.target, tree_.OwnDirectory("dev"));
-  ASSIGN_OR_RETURN(dev.object, sys::Duplicate(scratch_.dev()));
-  RETURN_IF_ERROR(tree_.Attach(std::move(dev)));
+  RETURN_IF_ERROR(AttachDev());
+  if (dev_bind_.valid()) return absl::OkStatus();
   for (BoundDevice& device : devices) {
     PendingMount node;
     node.path = device.path.substr(1);
@@ -167,6 +164,20 @@ absl::Status BuiltRoot::MakeOwnMountPoints(std::vector<BoundDevice> devices) {
     RETURN_IF_ERROR(tree_.Attach(std::move(node)));
   }
   return scratch_.missing_nodes().empty() ? absl::OkStatus() : AddHostNodes();
+}
+
+absl::Status BuiltRoot::AttachDev() {
+  for (const Mount& mount : layout_->mounts) {
+    if (mount.destination.path() != "dev") continue;
+    ASSIGN_OR_RETURN(dev_bind_, MakeBind(mount));
+  }
+  PendingMount dev;
+  dev.path = "dev";
+  ASSIGN_OR_RETURN(dev.target, tree_.OwnDirectory("dev"));
+  ASSIGN_OR_RETURN(
+      dev.object,
+      sys::Duplicate(dev_bind_.valid() ? dev_bind_.borrow() : scratch_.dev()));
+  return tree_.Attach(std::move(dev));
 }
 
 // The host's device nodes, mounted where /dev has files for them. Which device
@@ -209,6 +220,7 @@ absl::Status BuiltRoot::AddHostNodesLater(BorrowedFd host_dev) {
 
 absl::Status BuiltRoot::AddMounts(const RootFsOptions& options) {
   for (const Mount& mount : layout_->mounts) {
+    if (mount.destination.path() == "dev") continue;  // AttachDev()
     RETURN_IF_ERROR(AddMount(options, mount));
   }
   return absl::OkStatus();
@@ -475,7 +487,7 @@ absl::StatusOr<RootFsSlots> BuiltRoot::AddTo(
   view.sys = sys_.borrow();
   view.proc_bind = proc_bind_.borrow();
   view.sys_bind = sys_bind_.borrow();
-  view.dev = scratch_.dev();
+  view.dev = dev_bind_.valid() ? dev_bind_.borrow() : scratch_.dev();
   view.detached_mounts = scratch_.detached_mounts();
   view.tty_group = tty_group_;
   view.read_only = read_only_;
@@ -491,6 +503,7 @@ void BuiltRoot::MarkAttached() {
   sys_.reset();
   proc_bind_.reset();
   sys_bind_.reset();
+  dev_bind_.reset();
   late_.clear();
   tree_.DropPending();
   scratch_.Close();

@@ -59,6 +59,7 @@ class BuiltRoot final {
       RootWrites writes, const KernelLimits& limits);
 
   absl::Status MakeOwnMountPoints(std::vector<BoundDevice> devices);
+  absl::Status AttachDev();
   absl::Status AddHostNodes();
   absl::Status AddHostNodesLater(BorrowedFd host_dev);
   absl::Status AddMounts(const RootFsOptions& options);
@@ -82,6 +83,7 @@ class BuiltRoot final {
   UniqueFd sys_;
   UniqueFd proc_bind_;  // what to mount there; invalid: a new one
   UniqueFd sys_bind_;
+  UniqueFd dev_bind_;  // what is mounted there; invalid: that of scratch_
   std::vector<LateMount> late_;
   std::vector<BindMount> binds_;
   std::vector<UniqueFd> held_;  // descriptors that binds_ refers to

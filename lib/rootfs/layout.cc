@@ -57,9 +57,9 @@ absl::Status CheckMountDestination(const Mount& mount) {
   absl::string_view problem;
   absl::string_view below_dev = destination.path();
   const bool in_dev = absl::ConsumePrefix(&below_dev, "dev/");
-  const bool bind = mount.kind == Mount::Kind::kBind;
-  if (destination.path() == "dev" || (!bind && (destination.path() == "proc" ||
-                                                destination.path() == "sys"))) {
+  if (mount.kind != Mount::Kind::kBind &&
+      (destination.path() == "proc" || destination.path() == "sys" ||
+       destination.path() == "dev")) {
     problem = " is made by RootFs itself; mount below it, or elsewhere";
   } else if (destination.area() == Area::kProc &&
              IsProcess(FirstComponent(destination.relative()))) {

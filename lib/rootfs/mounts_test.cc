@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <string>
@@ -354,6 +355,35 @@ TEST_P(MountsTest, BindsInsteadOfProcAndSys) {
   EXPECT_EQ(result.Value("firmware"), "");
   EXPECT_EQ(result.Value("rw"), "0");
   EXPECT_EQ(ReadHostFile(fake + "/new"), "2\n");
+}
+
+TEST_P(MountsTest, BindInsteadOfDev) {
+  const std::string dev =
+      MakeLayer("dev", {"pts/", "shm/", "mqueue/", "mine=text"});
+  ASSERT_EQ(::mknod((dev + "/null").c_str(), S_IFCHR | 0666, makedev(1, 3)), 0);
+  RootFsOptions options = BaseOptions();
+  options.binds = {
+      {.destination = "/dev", .source = dev, .unsafe_devices = true},
+      {.destination = "/dev/mine",
+       .source = dev + "/null",
+       .unsafe_devices = true}};
+  options.masked_paths = {"/proc/version"};
+  const ScriptResult result = RunWith(
+      options,
+      "echo dev=$(cd /dev; echo *); echo x > /dev/null; echo null=$?; "
+      "echo mine=$(cat /dev/mine); echo version=$(cat /proc/version); "
+      "for i in pts shm mqueue; do echo $i=$(stat -f -c %T /dev/$i); done");
+  EXPECT_EQ(result.Value("dev"), "mine mqueue null pts shm");
+  EXPECT_EQ(result.Value("null"), "0");
+  EXPECT_EQ(result.Value("mine"), "");
+  EXPECT_EQ(result.Value("version"), "");
+  EXPECT_EQ(result.Value("shm"), "tmpfs");
+  EXPECT_NE(result.Value("pts"), result.Value("shm"));
+  EXPECT_EQ(ReadHostFile(dev + "/mine"), "text");
+  options.devices = {{.path = "/dev/zero", .source = "/dev/zero"}};
+  EXPECT_THAT(BuiltRoot::Build(options, limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("is hidden by RootFsOptions.binds[0]")));
 }
 
 TEST_P(MountsTest, SysCanBeWritableAndTheRootShared) {
