@@ -295,11 +295,6 @@ class MountTranslator final {
                        const MountOptions& options) {
     const spec::Mount& mount = config_.mounts[index];
     const std::string field = FieldOf(index);
-    if (destination == "/dev") {
-      return Unimplemented(field,
-                           ".destination: \"/dev\" cannot be a bind "
-                           "mount; name devices in linux.devices");
-    }
     if (mount.source.empty()) return Invalid(field, ".source: missing");
     if (scene_ == nullptr) return absl::OkStatus();
     out_.names.emplace_back(

@@ -2,7 +2,7 @@
 // from inside, and that runc makes the same of the same bundle.
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -131,6 +131,18 @@ class BundleTest : public ::caisson::testing::ContainerTest {
     return output.value_or("");
   }
 
+  // What a process with a terminal writes until its end.
+  static std::string TerminalOutput(const Process& process) {
+    std::string output;
+    char buffer[256];
+    for (ssize_t n;
+         (n = ::read(process.terminal().get(), buffer, sizeof(buffer))) > 0;) {
+      output.append(buffer, static_cast<size_t>(n));
+    }
+    EXPECT_OK(process.Wait().status());
+    return output;
+  }
+
   absl::Status Refusal(const std::string& patch) {
     return Compose(Config("true", patch)).status();
   }
@@ -185,14 +197,7 @@ TEST_F(BundleTest, ATerminalHasItsSize) {
       "consoleSize": {"height": 33, "width": 77}}})");
   ASSERT_OK_AND_ASSIGN(BundleParts parts, Compose(config));
   ASSERT_OK_AND_ASSIGN(Process process, launcher_->Start(parts.spec()));
-  std::string output;
-  char buffer[256];
-  for (ssize_t n;
-       (n = ::read(process.terminal().get(), buffer, sizeof(buffer))) > 0;) {
-    output.append(buffer, static_cast<size_t>(n));
-  }
-  EXPECT_OK(process.Wait().status());
-  EXPECT_EQ(output, "33 77\r\n/dev/pts/0\r\n");
+  EXPECT_EQ(TerminalOutput(process), "33 77\r\n/dev/pts/0\r\n");
 }
 
 TEST_F(BundleTest, CapabilitiesThatCannotBeAreLeftOutAndReported) {
@@ -350,6 +355,24 @@ TEST_F(BundleTest, SysAndTheRootCanBeWeakerAndShared) {
   EXPECT_EQ(output, "/ rw shared\n/sys rw -\n");
 }
 
+TEST_F(BundleTest, DevCanBeADirectoryOfTheHost) {
+  const std::string dev = bundle_ + "/dev";
+  for (const char* name : {"/pts", "/shm", "/mqueue"}) {
+    std::filesystem::create_directories(dev + name);
+  }
+  std::ofstream(dev + "/console") << "kept";
+  ASSERT_EQ(::mknod((dev + "/null").c_str(), S_IFCHR | 0666, makedev(1, 3)), 0);
+  json config = Config("tty; echo x > /dev/null && echo /dev/*",
+                       R"({"process": {"terminal": true}})");
+  config["mounts"][1] = json::parse(R"({"destination": "/dev", "source": "dev",
+                                        "options": ["rbind", "nosuid"]})");
+  ASSERT_OK_AND_ASSIGN(BundleParts parts, Compose(config));
+  ASSERT_OK_AND_ASSIGN(Process process, launcher_->Start(parts.spec()));
+  EXPECT_EQ(TerminalOutput(process),
+            "/dev/pts/0\r\n/dev/console /dev/mqueue /dev/null /dev/pts "
+            "/dev/shm\r\n");
+}
+
 // ---- namespaces ------------------------------------------------------------
 
 TEST_F(BundleTest, NamesSysctlsAndClocks) {
@@ -489,6 +512,20 @@ TEST_F(BundleTest, HooksRunAtTheirPoints) {
   EXPECT_EQ(text, "prestart\ncreateRuntime\npoststart\n");
 }
 
+TEST_F(BundleTest, TheDefaultConfigStarts) {
+  json config = json::parse(OciDefaultConfig(/*rootless=*/false));
+  config["process"]["args"] = {
+      "sh", "-c",
+      "tty; hostname; grep -E '^(CapEff|CapBnd|NoNew)' /proc/self/status; "
+      "(echo > /x) 2>/dev/null; echo $?; wc -c < /proc/keys"};
+  ASSERT_OK_AND_ASSIGN(BundleParts parts, Compose(config));
+  EXPECT_THAT(parts.warnings(), ::testing::IsEmpty());
+  ASSERT_OK_AND_ASSIGN(Process process, launcher_->Start(parts.spec()));
+  EXPECT_EQ(TerminalOutput(process),
+            "/dev/pts/0\r\ncaisson\r\nCapEff:\t0000000020000420\r\n"
+            "CapBnd:\t0000000020000420\r\nNoNewPrivs:\t1\r\n1\r\n0\r\n");
+}
+
 // ---- refusals --------------------------------------------------------------
 
 TEST_F(BundleTest, WhatCannotBeHonouredIsNamed) {
@@ -527,9 +564,6 @@ TEST_F(BundleTest, WhatCannotBeHonouredIsNamed) {
       {R"({"hostname": "a b"})", kInvalid, "hostname \"a b\""},
       {R"({"mounts": [{"destination": "/", "type": "tmpfs"}]})", kInvalid,
        "mounts[0].destination"},
-      {R"({"mounts": [{"destination": "/dev", "source": "/dev",
-           "options": ["rbind"]}]})",
-       kUnimplemented, "mounts[0].destination"},
       {R"({"mounts": [{"destination": "/x", "type": "proc"}]})", kUnimplemented,
        "mounts[0].destination"},
       {R"({"mounts": [{"destination": "/x", "source": "/tmp",
