@@ -213,8 +213,8 @@ struct RootFsOptions {
   // lies below it. Two mounts at one place are an error, "/" too. A mount at
   // /dev/shm, /dev/mqueue, /dev/pts, /sys/fs/cgroup or one of the /etc files
   // takes the place of the default, and so does a bind mount at /proc, /sys or
-  // /dev: RootFs makes no node in the latter. Below /proc and /sys nothing can be created; /proc/self and processes
-  // are refused.
+  // /dev: RootFs makes no node in the latter. Below /proc and /sys nothing can
+  // be created; /proc/self and processes are refused.
   std::vector<BindMount> binds;
   std::vector<TmpfsMount> tmpfs;
   std::vector<FilesystemMount> filesystems;
