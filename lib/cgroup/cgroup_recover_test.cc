@@ -151,6 +151,38 @@ TEST_F(CgroupKernelTest, RecoverAfterKillOfTheOwner) {
   EXPECT_THAT(pids, ElementsAre(sleeper.pid()));
 }
 
+// What a dead owner has frozen is killed like anything else, by either freezer.
+TEST_F(CgroupKernelTest, RecoverOfFrozenGroups) {
+  const bool v1 = layout().Find(CgroupController::kFreezer).usable;
+  for (const char* hidden : {"no mount", "cgroup2"}) {
+    if (!v1 && absl::string_view(hidden) == "cgroup2") continue;
+    Signal ready;
+    const pid_t owner = ::fork();
+    if (owner == 0) {
+      CgroupParent parent = Open({hidden});
+      CgroupOptions job = {.name = "job"};
+      if (v1) job.controllers = {CgroupController::kFreezer};
+      auto group = parent.Create(job);
+      if (!group.ok()) ::_exit(1);
+      Signal executed;
+      Child orphan(*group, ExecSleep);
+      executed.AwaitExec();
+      if (!group->Freeze().ok()) ::_exit(2);
+      ready.SendPid(orphan.pid());
+      Sleep();
+    }
+    const pid_t orphan = ready.AwaitPid();
+    ASSERT_OK_AND_ASSIGN(UniqueFd pidfd, sys::OpenPidfd(orphan));
+    ::kill(owner, SIGKILL);
+    ASSERT_EQ(::waitpid(owner, nullptr, 0), owner);
+    ASSERT_OK_AND_ASSIGN(const std::vector<std::string> removed,
+                         CgroupParent::Recover(options(), absl::Seconds(20)));
+    EXPECT_THAT(removed, SizeIs(1));
+    pollfd ended = {.fd = pidfd.get(), .events = POLLIN};
+    EXPECT_EQ(::poll(&ended, 1, 10000), 1);
+  }
+}
+
 TEST_F(CgroupKernelTest, RecoverLeavesForeignGroupsAlone) {
   const std::string mount = layout().hierarchies[0].mount_point;
   const std::string top = mount + options().path;
