@@ -121,8 +121,8 @@ absl::StatusOr<int> Run(const Context& context, const Arguments& arguments) {
   status = CheckDetachedTerminal(*process, detach);
   if (status.ok()) status = runtime->Start(*id);
   if (status.ok() && detach) return 0;
-  const auto code = status.ok() ? WaitInForeground(*process)
-                                : absl::StatusOr<int>(status);
+  const auto code =
+      status.ok() ? WaitInForeground(*process) : absl::StatusOr<int>(status);
   if (!status.ok() || !arguments.Has("keep")) {
     const absl::Status deleted = runtime->Delete(*id, /*force=*/true);
     if (code.ok() && !deleted.ok()) return deleted;
