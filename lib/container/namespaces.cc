@@ -95,11 +95,6 @@ absl::Status CheckNamespaces(const spec::RuntimeConfig& config) {
         "linux.namespaces: a container needs a new mount "
         "namespace");
   }
-  if (Find(config, "pid") == nullptr) {
-    return Unimplemented(
-        "linux.namespaces: no pid namespace: the host's cannot be shared, for "
-        "what a dead host leaves must end with one");
-  }
   const spec::Linux& linux_config = config.linux_config;
   const bool mapped =
       !linux_config.uid_mappings.empty() && !linux_config.gid_mappings.empty();
@@ -129,7 +124,14 @@ absl::StatusOr<TranslatedNamespaces> TranslateNamespaces(
   TranslatedNamespaces out;
   NamespaceOptions& options = out.options;
   RETURN_IF_ERROR(TranslateUser(config, launcher, out));
-  ASSIGN_OR_RETURN(options.pid, SourceOf(config, "pid", NamespaceKind::kPid));
+  if (Find(config, "pid") != nullptr) {
+    ASSIGN_OR_RETURN(options.pid, SourceOf(config, "pid", NamespaceKind::kPid));
+  } else {
+    // The runtime's own, in which a launcher that releases is.
+    ASSIGN_OR_RETURN(UniqueFd own,
+                     OpenNamespace("/proc/self/ns/pid", NamespaceKind::kPid));
+    options.pid = NamespaceSource::Join(std::move(own));
+  }
   // The document says so.
   if (options.pid.is_joined()) options.unsafe_joined_pid.emplace();
   ASSIGN_OR_RETURN(options.ipc, SourceOf(config, "ipc", NamespaceKind::kIpc));

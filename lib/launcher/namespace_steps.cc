@@ -214,7 +214,8 @@ void NamespaceSteps::AddJoins(PlanBuilder& plan, bool of_user_namespace) const {
                            " namespace)"))
         .Hint(join.flag == CLONE_NEWPID
                   ? "only the pid namespace of what the same launcher started "
-                    "can be joined"
+                    "can be joined, and the host's with "
+                    "LauncherOptions.releases"
                   : "the namespace belongs to a user namespace in which the "
                     "process has no rights");
   }

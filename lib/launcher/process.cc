@@ -111,6 +111,8 @@ Process::~Process() {
   }
   // One that has ended is NOT_FOUND, which is what is wanted.
   sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
+  // Now it is clear that it will not be released.
+  if (state_->session->releases()) state_->session->Abandon(state_->started);
 }
 
 pid_t Process::pid() const { return sys::PidOf(pidfd()); }

@@ -12,6 +12,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "caisson/bundle.h"
 #include "caisson/cgroup.h"
@@ -19,6 +20,7 @@
 #include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/runtime/check_program.h"
 #include "lib/runtime/console_socket.h"
 #include "lib/runtime/init_process.h"
 #include "lib/runtime/state_directory.h"
@@ -121,12 +123,39 @@ absl::StatusOr<GroupPlace> PlaceOf(const Bundle& bundle,
                     path.substr(slash + 1)};
 }
 
+// Where the group will be, so that whoever finds the record finds that.
+// ALREADY_EXISTS if something is there: it would be taken for the container's.
+absl::Status RememberPlace(const CgroupLayout& layout, const GroupPlace& place,
+                           ContainerRecord& record) {
+  record.set_group_parent(place.parent);
+  for (const CgroupHierarchy& hierarchy : layout.hierarchies) {
+    absl::string_view below = place.parent;
+    if (!hierarchy.writable ||
+        (hierarchy.mount_root != "/" &&
+         !absl::ConsumePrefix(&below, hierarchy.mount_root))) {
+      continue;
+    }
+    if (below == "/") below = "";
+    const std::string path =
+        absl::StrCat(hierarchy.mount_point, below, "/", place.name);
+    if (::access(path.c_str(), F_OK) == 0) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("the control group ", Quoted(path), " exists already"));
+    }
+    record.add_group_directories(path);
+  }
+  return absl::OkStatus();
+}
+
 // In every hierarchy: engines read statistics and freeze by whatever they know.
-absl::StatusOr<Cgroup> MakeGroup(const Bundle& bundle, const GroupPlace& place,
+absl::StatusOr<Cgroup> MakeGroup(const ContainerDirectory& directory,
+                                 const Bundle& bundle, const GroupPlace& place,
                                  ContainerRecord& record) {
   ASSIGN_OR_RETURN(
       const CgroupParent parent,
       CgroupParent::Open({.path = place.parent, .prescribed = true}));
+  RETURN_IF_ERROR(RememberPlace(parent.layout(), place, record));
+  RETURN_IF_ERROR(directory.Write(record));
   CgroupOptions options = {.name = place.name};
   ASSIGN_OR_RETURN(options.limits, bundle.Limits());
   for (int i = 0; i < kCgroupControllerCount; ++i) {
@@ -136,10 +165,11 @@ absl::StatusOr<Cgroup> MakeGroup(const Bundle& bundle, const GroupPlace& place,
     }
   }
   ASSIGN_OR_RETURN(Cgroup group, parent.Create(options));
-  record.set_group_parent(place.parent);
+  record.clear_group_directories();
   for (const CgroupPath& path : group.paths()) {
     record.add_group_directories(path.directory);
   }
+  RETURN_IF_ERROR(directory.Write(record));
   return group;
 }
 
@@ -236,6 +266,11 @@ absl::Status KillAndWait(BorrowedFd init) {
 absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
                                     const Bundle& bundle,
                                     const OciCreateOptions& options) {
+  if (bundle.seccomp_agent()) {
+    return absl::UnimplementedError(
+        "config.json: linux.seccomp.listenerPath: who takes the calls must be "
+        "there when the program starts, and no runtime is then");
+  }
   ContainerRecord record;
   record.set_version(runtime::kRecordVersion);
   record.set_id(directory.id());
@@ -244,8 +279,7 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   record.set_created_unix_ns(absl::ToUnixNanos(absl::Now()));
   record.set_owner_uid(::getuid());
   ASSIGN_OR_RETURN(const GroupPlace place, PlaceOf(bundle, directory.id()));
-  ASSIGN_OR_RETURN(Cgroup group, MakeGroup(bundle, place, record));
-  RETURN_IF_ERROR(directory.Write(record));
+  ASSIGN_OR_RETURN(Cgroup group, MakeGroup(directory, bundle, place, record));
 
   ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
   ASSIGN_OR_RETURN(
@@ -256,6 +290,7 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
                       .new_session_keyring = options.new_session_keyring}));
   ProcessSpec& spec = parts.spec();
   RETURN_IF_ERROR(CheckStreams(options.streams, spec));
+  RETURN_IF_ERROR(runtime::CheckProgram(spec, bundle.config()));
   UseStreams(options.streams, spec);
   ASSIGN_OR_RETURN(const UniqueFd gate, directory.MakeGate());
   spec.gate = gate.borrow();
@@ -288,14 +323,17 @@ absl::Status RunPoststopHooks(const Found& found) {
   return first;
 }
 
+// What is in the group is gone then, but for what its parent did not collect; a
+// first process waits for those that are in its pid namespace.
 absl::Status Destroy(const Found& found) {
-  if (found.init.valid()) RETURN_IF_ERROR(KillAndWait(found.init.borrow()));
   auto group = OpenGroup(found.record);
   if (group.ok()) {
     RETURN_IF_ERROR(group->Destroy());
   } else if (!absl::IsNotFound(group.status()) &&
              !absl::IsFailedPrecondition(group.status())) {
     return group.status();
+  } else if (found.init.valid()) {
+    RETURN_IF_ERROR(KillAndWait(found.init.borrow()));
   }
   if (found.record.group_parent().empty()) return absl::OkStatus();
   return CgroupParent::Recover(

@@ -31,6 +31,7 @@ struct Child {
   uint32_t host;
   bool abandoned;
   bool forks;  // a successor is to come
+  bool ended;  // and told so, but not collected: it may still be released
 };
 
 // A further channel on which the end of a child is told.
@@ -59,9 +60,16 @@ uint32_t FindBySerial(uint64_t serial) {
   return i;
 }
 
-void AbandonIndex(uint32_t i) {
+// False if the child is gone from the table: another one has its index.
+bool AbandonIndex(uint32_t i) {
+  if (g_children[i].ended) {
+    Call(__NR_wait4, g_children[i].pid, 0L, 0, 0L);
+    g_children[i] = g_children[--g_child_count];
+    return false;
+  }
   g_children[i].abandoned = true;
   Call(__NR_kill, g_children[i].pid, SIGKILL);
+  return true;
 }
 
 // Closes channels whose other end is closed.
@@ -90,10 +98,8 @@ void TellWatchers(uint64_t serial, const Message& message) {
   }
 }
 
-// Tells how a child ended, and forgets the child.
-void Report(uint32_t index, int status, const rusage& usage) {
-  const Child child = g_children[index];
-  g_children[index] = g_children[--g_child_count];
+// Tells how a child ended, and closes its channel.
+void Tell(const Child& child, int status, const rusage& usage) {
   Message message = {};
   message.kind = kExited;
   message.pid = child.pid;
@@ -108,6 +114,13 @@ void Report(uint32_t index, int status, const rusage& usage) {
   Send(child.channel, message);
   Close(child.channel);
   TellWatchers(child.serial, message);
+}
+
+// The same, and forgets the child.
+void Report(uint32_t index, int status, const rusage& usage) {
+  const Child child = g_children[index];
+  g_children[index] = g_children[--g_child_count];
+  Tell(child, status, usage);
 }
 
 // The successor that the child which ended as `pid`, not yet collected, has
@@ -165,18 +178,19 @@ int WaitStatusOf(const siginfo_t& ended) {
   return ended.si_status | (ended.si_code == kDumpedCode ? 0x80 : 0);
 }
 
-// The status of one that may be released is left to who collects it when the
-// launcher has ended.
+// Collects nobody that may still be released, whose status is another's then.
 bool ReapReleasable() {
   for (uint32_t i = 0; i < g_child_count; ++i) {
-    const Child child = g_children[i];
+    Child& child = g_children[i];
+    if (child.ended) continue;
     siginfo_t ended = {};
     rusage usage = {};
     Call(__NR_waitid, P_PID, child.pid, &ended, WEXITED | WNOWAIT | WNOHANG,
          &usage);
     if (ended.si_pid == 0) continue;
     if (child.forks || child.abandoned) return Collect(child.pid, i);
-    Report(i, WaitStatusOf(ended), usage);
+    child.ended = true;
+    Tell(child, WaitStatusOf(ended), usage);
     return true;
   }
   return false;
@@ -188,7 +202,8 @@ bool ChildrenAreFull() { return g_child_count == kMaxChildren; }
 
 uint64_t AddChild(int pid, int channel, uint32_t host, bool forks) {
   g_children[g_child_count++] = {
-      pid, channel, ++g_starts, host, /*abandoned=*/false, forks};
+      pid,   channel,        ++g_starts, host, /*abandoned=*/false,
+      forks, /*ended=*/false};
   return g_starts;
 }
 
@@ -198,8 +213,8 @@ void Abandon(uint64_t serial, uint32_t host) {
 }
 
 void AbandonAllOf(uint32_t host) {
-  for (uint32_t i = 0; i < g_child_count; ++i) {
-    if (g_children[i].host == host) AbandonIndex(i);
+  for (uint32_t i = 0; i < g_child_count;) {
+    if (g_children[i].host != host || AbandonIndex(i)) ++i;
   }
 }
 
@@ -227,13 +242,12 @@ long DetachChild(uint64_t serial, uint32_t host, const char* name,
 long ReleaseChild(uint64_t serial, uint32_t host) {
   if (!g_releases) return EINVAL;
   const uint32_t i = FindBySerial(serial);
-  if (i == g_child_count) return 0;
-  if (g_children[i].host != host || g_children[i].abandoned ||
-      g_children[i].forks) {
+  if (i == g_child_count || g_children[i].host != host ||
+      g_children[i].abandoned || g_children[i].forks) {
     return ESRCH;
   }
   // Its channel ends without a message.
-  Close(g_children[i].channel);
+  if (!g_children[i].ended) Close(g_children[i].channel);
   g_children[i] = g_children[--g_child_count];
   return 0;
 }

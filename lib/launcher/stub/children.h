@@ -26,7 +26,7 @@ bool AnyChildOf(uint32_t host);
 long DetachChild(uint64_t serial, uint32_t host, const char* name,
                  bool has_init, const int* fds, int count);
 long FindChild(const char* name, int channel);
-// Serves kRelease: 0, or an errno. One that has ended is released already.
+// Serves kRelease: 0, or an errno. Nobody here collects it from then on.
 long ReleaseChild(uint64_t serial, uint32_t host);
 
 // The launcher is no PID 1: what it started may outlive it.

@@ -1,0 +1,464 @@
+// The verbs of an OCI runtime. The test is the subreaper that an engine's shim
+// is.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "caisson/caisson.h"
+#include "lib/base/status_macros.h"
+#include "lib/sys/open.h"
+#include "lib/sys/pidfd.h"
+#include "tests/support/container_test.h"
+
+namespace caisson {
+namespace {
+
+using ::caisson::testing::StatusIs;
+using ::nlohmann::json;
+using ::testing::AnyOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr int kPatience = 20000;  // ms
+constexpr char kForever[] =
+    "trap 'exit 9' TERM; echo ready; while :; do sleep 1000 & wait; done";
+
+constexpr char kBase[] = R"({
+  "ociVersion": "1.0.2",
+  "process": {
+    "user": {"uid": 0, "gid": 0}, "args": ["sh"], "env": ["PATH=/bin"],
+    "cwd": "/", "noNewPrivileges": true
+  },
+  "root": {"path": "rootfs"},
+  "mounts": [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+     "options": ["mode=755", "size=65536k"]},
+    {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+     "options": ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+    {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+     "options": ["ro"]},
+    {"destination": "/sys", "type": "sysfs", "source": "sysfs",
+     "options": ["ro"]}
+  ],
+  "linux": {
+    "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"},
+                   {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}]
+  }
+})";
+
+bool IsReadable(BorrowedFd fd, int patience = kPatience) {
+  pollfd poll = {fd.get(), POLLIN, 0};
+  return ::poll(&poll, 1, patience) == 1;
+}
+
+std::string ReadText(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class OciRuntimeTest : public testing::ContainerTest {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    directory_ = absl::StrCat(absl::StripSuffix(::testing::TempDir(), "/"),
+                              "/oci-", ::getpid());
+    std::filesystem::create_directories(directory_ + "/rootfs");
+    std::filesystem::copy(root_->path(), directory_ + "/rootfs",
+                          std::filesystem::copy_options::recursive |
+                              std::filesystem::copy_options::copy_symlinks);
+    group_ = absl::StrCat("/caisson-test-", ::getpid());
+    ContainerTest::SetUp();
+    ASSERT_OK_AND_ASSIGN(OciRuntime runtime,
+                         OciRuntime::Open({.root = directory_ + "/state"}));
+    runtime_.emplace(std::move(runtime));
+    int fds[2];
+    ASSERT_EQ(::pipe2(fds, O_CLOEXEC), 0);
+    output_.reset(fds[0]);
+    input_.reset(fds[1]);
+  }
+  void TearDown() override {
+    EXPECT_THAT(runtime_->List(), IsEmpty());
+    output_.reset();
+    input_.reset();
+    while (::waitpid(-1, nullptr, 0) > 0) {
+    }
+    runtime_.reset();
+    ContainerTest::TearDown();
+    std::filesystem::remove_all(directory_);  // plain files
+    EXPECT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+  }
+
+  // A bundle that runs `script`, with `patch` (RFC 7396).
+  void MakeBundle(const std::string& script, const std::string& patch = "{}") {
+    json config = json::parse(kBase);
+    config["linux"]["cgroupsPath"] = group_ + "/web";
+    config["process"]["args"] = {"sh", "-c", script};
+    config.merge_patch(json::parse(patch));
+    std::ofstream(directory_ + "/config.json") << config.dump();
+  }
+  OciStreams ToPipe() {
+    OciStreams streams;
+    streams.out = Stdio::Inherit(input_.borrow());
+    streams.err = Stdio::LikeStdout();
+    return streams;
+  }
+  absl::StatusOr<OciProcess> Create(const std::string& id = "web") {
+    return runtime_->Create(id, {.bundle = directory_, .streams = ToPipe()});
+  }
+  // Created and started, when it has written something.
+  OciProcess Running(const std::string& patch = "{}") {
+    MakeBundle(kForever, patch);
+    auto process = Create();
+    EXPECT_OK(process);
+    EXPECT_OK(runtime_->Start("web"));
+    EXPECT_TRUE(IsReadable(output_.borrow()));
+    EXPECT_EQ(Line(), "ready");
+    return process.ok() ? *std::move(process) : OciProcess();
+  }
+  std::string Line() {
+    std::string line;
+    char c;
+    while (IsReadable(output_.borrow()) && ::read(output_.get(), &c, 1) == 1 &&
+           c != '\n') {
+      line += c;
+    }
+    return line;
+  }
+  std::string Written() {
+    input_.reset();
+    auto text = sys::ReadAll(output_.borrow(), 1 << 20, "output");
+    return text.value_or("");
+  }
+  OciStatus Status() {
+    auto state = runtime_->State("web");
+    EXPECT_OK(state);
+    return state.ok() ? state->status : OciStatus::kCreating;
+  }
+  static std::string Process(const std::string& script,
+                             const std::string& patch = "{}") {
+    json process = json::parse(kBase)["process"];
+    process["args"] = {"sh", "-c", script};
+    process.merge_patch(json::parse(patch));
+    return process.dump();
+  }
+  static int ExitStatus(pid_t pid) {
+    int status = 0;
+    EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+    return status;
+  }
+
+  std::string directory_;
+  std::string group_;
+  std::optional<OciRuntime> runtime_;
+  UniqueFd output_;
+  UniqueFd input_;
+};
+
+TEST_F(OciRuntimeTest, LivesFromCreateToDelete) {
+  MakeBundle("echo runs; exit 7", R"({"annotations": {"a": "b"}})");
+  const std::string pid_file = directory_ + "/pid";
+  ASSERT_OK_AND_ASSIGN(const OciProcess process,
+                       runtime_->Create("web", {.bundle = directory_,
+                                                .streams = ToPipe(),
+                                                .pid_file = pid_file}));
+  EXPECT_EQ(ReadText(pid_file), absl::StrCat(process.pid));
+  ASSERT_OK_AND_ASSIGN(const OciState state, runtime_->State("web"));
+  EXPECT_EQ(state.status, OciStatus::kCreated);
+  EXPECT_EQ(state.pid, process.pid);
+  EXPECT_EQ(state.bundle, directory_);
+  EXPECT_EQ(state.rootfs, directory_ + "/rootfs");
+  EXPECT_EQ(state.annotations.at("a"), "b");
+  const json document = json::parse(state.ToJson());
+  EXPECT_EQ(document["status"], "created");
+  EXPECT_EQ(document["pid"], process.pid);
+  EXPECT_THAT(Create(),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("web")));
+  EXPECT_FALSE(IsReadable(output_.borrow(), 50));
+
+  EXPECT_OK(runtime_->Start("web"));
+  EXPECT_EQ(Written(), "runs\n");
+  EXPECT_TRUE(IsReadable(process.pidfd.borrow()));
+  EXPECT_EQ(Status(), OciStatus::kStopped);
+  EXPECT_EQ(ExitStatus(process.pid), 7 << 8);
+  EXPECT_THAT(runtime_->Start("web"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("has stopped")));
+  EXPECT_THAT(runtime_->Kill("web", SIGTERM),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("container not running")));
+  EXPECT_OK(runtime_->Delete("web"));
+  EXPECT_THAT(runtime_->State("web"), StatusIs(absl::StatusCode::kNotFound,
+                                               HasSubstr("does not exist")));
+  EXPECT_THAT(runtime_->Delete("web"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("web")));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+TEST_F(OciRuntimeTest, RunningOneIsStoppedBeforeItIsDeleted) {
+  const OciProcess process = Running();
+  EXPECT_EQ(Status(), OciStatus::kRunning);
+  EXPECT_THAT(runtime_->Start("web"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("already running")));
+  EXPECT_THAT(runtime_->Delete("web"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("not stopped: running")));
+  EXPECT_OK(runtime_->Kill("web", SIGTERM));
+  EXPECT_TRUE(IsReadable(process.pidfd.borrow()));
+  EXPECT_EQ(ExitStatus(process.pid), 9 << 8);
+  EXPECT_OK(runtime_->Delete("web"));
+}
+
+TEST_F(OciRuntimeTest, ForcedDeletionTakesEverythingAlong) {
+  const OciProcess process = Running();
+  ASSERT_OK_AND_ASSIGN(
+      const OciProcess other,
+      runtime_->Exec("web", {.process = Process("sleep 1000; :")}));
+  ASSERT_OK_AND_ASSIGN(const std::vector<pid_t> pids,
+                       runtime_->Processes("web"));
+  EXPECT_THAT(pids, Contains(process.pid));
+  EXPECT_THAT(pids, Contains(other.pid));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+  // The namespace ends with the last one that is collected.
+  EXPECT_EQ(ExitStatus(other.pid), SIGKILL);
+  EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+}
+
+TEST_F(OciRuntimeTest, CreatedOneCanBeDeleted) {
+  MakeBundle("echo runs");
+  ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
+  EXPECT_OK(runtime_->Delete("web"));
+  EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+  EXPECT_EQ(Written(), "");
+}
+
+TEST_F(OciRuntimeTest, ExecutesInside) {
+  const OciProcess container = Running(R"({"hostname": "inside"})");
+  const std::string pid_file = directory_ + "/pid";
+  ASSERT_OK_AND_ASSIGN(
+      const OciProcess process,
+      runtime_->Exec("web", {.process = Process("hostname; id -u; exit 5",
+                                                R"({"user": {"uid": 8}})"),
+                             .streams = ToPipe(),
+                             .pid_file = pid_file}));
+  EXPECT_EQ(ReadText(pid_file), absl::StrCat(process.pid));
+  EXPECT_EQ(Line(), "inside");
+  EXPECT_EQ(Line(), "8");
+  EXPECT_EQ(ExitStatus(process.pid), 5 << 8);
+  EXPECT_THAT(runtime_->Exec(
+                  "web", {.process = Process(":", R"({"args": ["nosuch"]})")}),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("no such file or directory")));
+  EXPECT_OK(runtime_->Pause("web"));
+  EXPECT_EQ(Status(), OciStatus::kPaused);
+  EXPECT_THAT(runtime_->Exec("web", {.process = Process(":")}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("paused container")));
+  EXPECT_OK(runtime_->Resume("web"));
+  EXPECT_EQ(Status(), OciStatus::kRunning);
+  EXPECT_THAT(
+      runtime_->Resume("web"),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("not paused")));
+  EXPECT_OK(runtime_->Kill("web", SIGKILL, /*all=*/true));
+  EXPECT_TRUE(IsReadable(container.pidfd.borrow()));
+  EXPECT_THAT(runtime_->Exec("web", {.process = Process(":")}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("not running")));
+  EXPECT_OK(runtime_->Delete("web"));
+}
+
+TEST_F(OciRuntimeTest, PausedOneDiesOfSigkill) {
+  const OciProcess process = Running();
+  EXPECT_OK(runtime_->Pause("web"));
+  EXPECT_OK(runtime_->Kill("web", SIGKILL));
+  EXPECT_TRUE(IsReadable(process.pidfd.borrow()));
+  EXPECT_OK(runtime_->Delete("web"));
+}
+
+TEST_F(OciRuntimeTest, GroupIsAtItsPlaceAndChanges) {
+  const OciProcess process = Running(
+      R"({"linux": {"resources": {"pids": {"limit": 40},
+                                  "memory": {"limit": 67108864}}}})");
+  EXPECT_THAT(ReadText(absl::StrCat("/proc/", process.pid, "/cgroup")),
+              HasSubstr(group_ + "/web\n"));
+  ASSERT_OK_AND_ASSIGN(CgroupStats stats, runtime_->Stats("web"));
+  EXPECT_EQ(stats.pids.limit, 40);
+  EXPECT_EQ(stats.memory.limit, 67108864);
+  EXPECT_OK(runtime_->Update("web", R"({"pids": {"limit": 50}})"));
+  ASSERT_OK_AND_ASSIGN(stats, runtime_->Stats("web"));
+  EXPECT_EQ(stats.pids.limit, 50);
+  EXPECT_EQ(stats.memory.limit, 67108864);
+  EXPECT_THAT(
+      runtime_->Update("web", R"({"pids": {"limit": "x"}})"),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("pids.limit")));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+// The kernel's view of what hooks see is in hooks_test; here, that each is
+// called, by the verb that the specification names.
+TEST_F(OciRuntimeTest, HooksOfEachVerb) {
+  json hooks;
+  for (const char* point :
+       {"prestart", "createRuntime", "poststart", "poststop"}) {
+    const std::string script = absl::StrCat("read state; echo ", point,
+                                            " $(echo \"$state\" | grep -o "
+                                            "'\"status\":\"[a-z]*\"') >>",
+                                            directory_, "/hooks");
+    hooks[point] = {{{"path", "/bin/sh"}, {"args", {"sh", "-c", script}}}};
+  }
+  hooks["startContainer"] = {
+      {{"path", "/bin/sh"},
+       {"args", {"sh", "-c", "cat >/dev/null; echo inside >/tmp/hook"}}}};
+  MakeBundle("cat /tmp/hook", json({{"hooks", hooks}}).dump());
+  const auto calls = [&] { return ReadText(directory_ + "/hooks"); };
+  ASSERT_OK(Create());
+  EXPECT_EQ(calls(),
+            "prestart \"status\":\"creating\"\n"
+            "createRuntime \"status\":\"creating\"\n");
+  EXPECT_OK(runtime_->Start("web"));
+  EXPECT_EQ(Written(), "inside\n");
+  EXPECT_THAT(calls(),
+              ::testing::EndsWith("poststart \"status\":\"running\"\n"));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+  EXPECT_THAT(calls(),
+              ::testing::EndsWith("poststop \"status\":\"stopped\"\n"));
+}
+
+TEST_F(OciRuntimeTest, TerminalGoesToTheConsoleSocket) {
+  MakeBundle("tty; stty size",
+             R"({"process": {"terminal": true,
+                             "consoleSize": {"height": 30, "width": 90}}})");
+  const std::string path = directory_ + "/console";
+  const UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(path.size(), sizeof(address.sun_path));
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&address),
+                   sizeof(address)),
+            0);
+  ASSERT_EQ(::listen(listening.get(), 1), 0);
+  OciCreateOptions options = {.bundle = directory_};
+  options.streams.console_socket = path;
+  ASSERT_OK(runtime_->Create("web", options));
+  const UniqueFd connection(
+      ::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  char text[64];
+  iovec iov = {text, sizeof(text)};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ASSERT_GT(::recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC), 0);
+  ASSERT_NE(CMSG_FIRSTHDR(&message), nullptr);
+  int number = -1;
+  memcpy(&number, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(number));
+  const UniqueFd terminal(number);
+  EXPECT_OK(runtime_->Start("web"));
+  std::string output;
+  ssize_t size;
+  while (IsReadable(terminal.borrow()) &&
+         (size = ::read(terminal.get(), text, sizeof(text))) > 0) {
+    output.append(text, static_cast<size_t>(size));
+  }
+  EXPECT_THAT(output, HasSubstr("/dev/pts/0"));
+  EXPECT_THAT(output, HasSubstr("30 90"));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+TEST_F(OciRuntimeTest, HostsPidNamespaceWhereTheDocumentHasNone) {
+  MakeBundle("readlink /proc/self/ns/pid",
+             R"({"linux": {"namespaces": [{"type": "mount"}]}})");
+  ASSERT_OK(Create());
+  EXPECT_OK(runtime_->Start("web"));
+  char own[64] = {};
+  ASSERT_GT(::readlink("/proc/self/ns/pid", own, sizeof(own) - 1), 0);
+  EXPECT_EQ(Written(), absl::StrCat(own, "\n"));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+// Nobody would hear of it later.
+TEST_F(OciRuntimeTest, MissingProgramFailsTheCreation) {
+  const auto creation_of = [&](const std::string& program) {
+    MakeBundle(":", json({{"process", {{"args", {program}}}}}).dump());
+    return Create().status();
+  };
+  EXPECT_THAT(creation_of("nosuch"),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("executable file not found in $PATH")));
+  EXPECT_THAT(creation_of("/bin/nosuch"),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("no such file or directory")));
+  EXPECT_THAT(creation_of("/etc/passwd"),
+              StatusIs(absl::StatusCode::kPermissionDenied,
+                       HasSubstr("permission denied")));
+}
+
+TEST_F(OciRuntimeTest, FailedCreationLeavesNothing) {
+  MakeBundle(":", R"({"linux": {"sysctl": {"net.nosuch": "1"}}})");
+  EXPECT_FALSE(Create().ok());
+  MakeBundle(":", R"({"hooks": {"createRuntime": [{"path": "/bin/false"}]}})");
+  EXPECT_THAT(Create().status(),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("create_runtime")))
+      << "or whatever a failed hook is";
+  MakeBundle(":");
+  EXPECT_THAT(runtime_->Create("../x", {.bundle = directory_}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("../x")));
+  EXPECT_FALSE(runtime_->Create("web", {.bundle = directory_ + "/none"}).ok());
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/state"));
+}
+
+// What a runtime that was killed on its way leaves, `delete --force` removes.
+TEST_F(OciRuntimeTest, KilledCreationIsRemoved) {
+  MakeBundle(kForever,
+             absl::StrCat(
+                 R"({"hooks": {"createRuntime": [{"path": "/bin/sleep",
+          "args": ["sleep", "0.05"]}]}})"));
+  for (int delay = 0; delay < 40; delay += 3) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      (void)Create();
+      ::_exit(0);
+    }
+    ::usleep(static_cast<useconds_t>(delay) * 1000);
+    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    ASSERT_EQ(::waitpid(pid, nullptr, 0), pid);
+    EXPECT_OK(runtime_->Delete("web", /*force=*/true)) << delay;
+    EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/state"));
+    for (const auto& entry :
+         std::filesystem::directory_iterator("/sys/fs/cgroup")) {
+      EXPECT_FALSE(std::filesystem::exists(entry.path().string() + group_))
+          << entry.path();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace caisson
