@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/status_matchers.h"
@@ -443,6 +444,28 @@ TEST_F(StartTest, UserNamespacesBelow) {
   EXPECT_THAT(single().NewUserNamespace({0, 0, 2}),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("has root only: LauncherOptions.ids")));
+}
+
+// What `spec --rootless` prints, with another program.
+TEST_F(StartTest, BundleWithAUserNamespace) {
+  const std::string text = absl::StrReplaceAll(
+      OciDefaultConfig(/*rootless=*/true),
+      {{"\"terminal\": true", "\"terminal\": false"},
+       {"\"rootfs\"", absl::StrCat("\"", root().path(), "\"")},
+       {"\"sh\"",
+        R"("sh", "-c", "id -u; hostname; cat /proc/self/uid_map; (echo > /x) 2>/dev/null; echo $?; stat -c %u /bin/busybox /dev/pts")"}});
+  ASSERT_OK_AND_ASSIGN(const Bundle bundle, Bundle::Parse("/", text));
+  ASSERT_OK_AND_ASSIGN(
+      BundleParts parts,
+      bundle.Compose({.id = "rootless", .launcher = &single()}));
+  parts.spec().out = Stdio::Pipe();
+  parts.spec().err = Stdio::LikeStdout();
+  ASSERT_OK_AND_ASSIGN(Process process, single().Start(parts.spec()));
+  const UniqueFd pipe = process.TakeStdout();
+  ASSERT_OK_AND_ASSIGN(const std::string output,
+                       sys::ReadAll(pipe.borrow(), 4096, "output"));
+  ASSERT_OK(process.Wait().status());
+  EXPECT_EQ(output, "0\ncaisson\n         0          0          1\n1\n0\n0\n");
 }
 
 TEST_F(StartTest, WhatNeedsRootSaysSo) {
