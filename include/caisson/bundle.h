@@ -116,8 +116,10 @@ class Bundle final {
   // document has none. INVALID_ARGUMENT if it leads upwards.
   absl::StatusOr<std::string> CgroupsPath() const;
   // `linux.resources` with the devices that every container may use, as other
-  // runtimes add them. INVALID_ARGUMENT for values that the kernel does not
-  // know, UNIMPLEMENTED for what no control group of caisson has.
+  // runtimes add them, also if the document has none; a caller without
+  // privileges, who cannot limit them, resets `devices`. INVALID_ARGUMENT for
+  // values that the kernel does not know, UNIMPLEMENTED for what no control
+  // group of caisson has.
   absl::StatusOr<CgroupLimits> Limits() const;
   // What `update --resources` is given, for Cgroup::SetLimits(). The version
   // of the bundle's document says what a pids limit of 0 means. `devices` is

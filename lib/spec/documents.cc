@@ -99,15 +99,26 @@ Json DefaultLinux(const Defaults& defaults) {
   return linux_config;
 }
 
+Json StateOf(const State& state) {
+  return {{"ociVersion", kDocumentVersion},
+          {"id", state.id},
+          {"status", state.status},
+          {"pid", state.pid > 0 ? state.pid : 0},
+          {"bundle", state.bundle},
+          {"annotations", Json(state.annotations)}};
+}
+
 }  // namespace
 
-std::string StateJson(const State& state) {
-  return Print({{"ociVersion", kDocumentVersion},
-                {"id", state.id},
-                {"status", state.status},
-                {"pid", state.pid > 0 ? state.pid : 0},
-                {"bundle", state.bundle},
-                {"annotations", Json(state.annotations)}});
+std::string StateJson(const State& state) { return Print(StateOf(state)); }
+
+std::string SeccompProcessJson(pid_t pid, const std::string& metadata,
+                               const State& state) {
+  Json json = {
+      {"ociVersion", kDocumentVersion}, {"fds", {"seccompFd"}}, {"pid", pid}};
+  if (!metadata.empty()) json["metadata"] = metadata;
+  json["state"] = StateOf(state);
+  return Print(json);
 }
 
 std::string FeaturesJson(const Features& features) {

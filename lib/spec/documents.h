@@ -29,6 +29,12 @@ struct State {
 // With a "pid" always, as engines read it: 0 if it is not above.
 std::string StateJson(const State& state);
 
+// What the agent behind `linux.seccomp.listenerPath` is sent together with the
+// listener (config-linux.md, "The Container Process State"). `pid` is that of
+// the process whose listener it is; of an `exec` not the state's.
+std::string SeccompProcessJson(pid_t pid, const std::string& metadata,
+                               const State& state);
+
 struct Features {
   // The options of mounts that are not the file system's.
   std::vector<std::string> mount_options;

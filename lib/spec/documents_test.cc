@@ -43,6 +43,30 @@ TEST(StateJsonTest, IsThatOfTheSpecification) {
 )");
 }
 
+TEST(SeccompProcessJsonTest, IsThatOfTheSpecification) {
+  EXPECT_EQ(
+      SeccompProcessJson(
+          4422, "MKNOD=/dev/null",
+          {.id = "web", .status = "creating", .pid = 4422, .bundle = "/b"}),
+      R"({
+  "ociVersion": "1.2.0",
+  "fds": [
+    "seccompFd"
+  ],
+  "pid": 4422,
+  "metadata": "MKNOD=/dev/null",
+  "state": {
+    "ociVersion": "1.2.0",
+    "id": "web",
+    "status": "creating",
+    "pid": 4422,
+    "bundle": "/b",
+    "annotations": {}
+  }
+}
+)");
+}
+
 TEST(FeaturesJsonTest, HasTheNamesOfTheSpecification) {
   EXPECT_EQ(FeaturesJson({.mount_options = {"bind", "ro"},
                           .capabilities = {"CAP_CHOWN"},
