@@ -153,8 +153,8 @@ class Bundle final {
 
 // The features document of this library (features.md), with annotations of the
 // runtime, and a config.json to begin with: a shell at a terminal in "rootfs",
-// with less than what a container has by default. `rootless`: with a user
-// namespace in which the caller is root.
+// with fewer capabilities than SecurityPolicy's default, and its system calls.
+// `rootless`: with a user namespace in which the caller is root.
 std::string OciFeatures(const std::map<std::string, std::string>& annotations);
 std::string OciDefaultConfig(bool rootless);
 

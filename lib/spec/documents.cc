@@ -4,7 +4,6 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "lib/spec/runtime_config.h"
 #include "lib/spec/words.h"
 
 namespace caisson::spec {
@@ -79,6 +78,32 @@ Json OneId(uint32_t host) {
   return Json::array({{{"containerID", 0}, {"hostID", host}, {"size", 1}}});
 }
 
+Json SeccompArgJson(const SeccompArg& arg) {
+  Json json = {{"index", arg.index}, {"value", arg.value}};
+  if (arg.value_two != 0) json["valueTwo"] = arg.value_two;
+  json["op"] = arg.op;
+  return json;
+}
+
+Json SeccompJson(const Seccomp& seccomp) {
+  Json syscalls = Json::array();
+  for (const SeccompSyscall& rule : seccomp.syscalls) {
+    Json json = {{"names", rule.names}, {"action", rule.action}};
+    if (rule.errno_ret) json["errnoRet"] = *rule.errno_ret;
+    for (const SeccompArg& arg : rule.args) {
+      json["args"].push_back(SeccompArgJson(arg));
+    }
+    syscalls.push_back(std::move(json));
+  }
+  Json json = {{"defaultAction", seccomp.default_action}};
+  if (seccomp.default_errno_ret) {
+    json["defaultErrnoRet"] = *seccomp.default_errno_ret;
+  }
+  json["architectures"] = seccomp.architectures;
+  json["syscalls"] = std::move(syscalls);
+  return json;
+}
+
 Json DefaultLinux(const Defaults& defaults) {
   Json linux_config = Json::object();
   Json namespaces = Json::array();
@@ -94,6 +119,8 @@ Json DefaultLinux(const Defaults& defaults) {
         Json::array({{{"allow", false}, {"access", "rwm"}}});
   }
   linux_config["namespaces"] = std::move(namespaces);
+  if (defaults.seccomp)
+    linux_config["seccomp"] = SeccompJson(*defaults.seccomp);
   linux_config["maskedPaths"] = defaults.masked_paths;
   linux_config["readonlyPaths"] = defaults.readonly_paths;
   return linux_config;

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/spec/runtime_config.h"
+
 namespace caisson::spec {
 
 // The version that documents of ours follow.
@@ -52,6 +54,7 @@ struct Defaults {
   std::vector<std::string> capabilities;  // bounding, effective, permitted
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
+  std::optional<Seccomp> seccomp;
   // For a runtime without privileges: a user namespace in which root is this
   // user and group of the host.
   struct Owner {

@@ -516,14 +516,16 @@ TEST_F(BundleTest, TheDefaultConfigStarts) {
   json config = json::parse(OciDefaultConfig(/*rootless=*/false));
   config["process"]["args"] = {
       "sh", "-c",
-      "tty; hostname; grep -E '^(CapEff|CapBnd|NoNew)' /proc/self/status; "
+      "tty; hostname; "
+      "grep -E '^(CapEff|CapBnd|NoNew|Seccomp:)' /proc/self/status; "
       "(echo > /x) 2>/dev/null; echo $?; wc -c < /proc/keys"};
   ASSERT_OK_AND_ASSIGN(BundleParts parts, Compose(config));
   EXPECT_THAT(parts.warnings(), ::testing::IsEmpty());
   ASSERT_OK_AND_ASSIGN(Process process, launcher_->Start(parts.spec()));
   EXPECT_EQ(TerminalOutput(process),
             "/dev/pts/0\r\ncaisson\r\nCapEff:\t0000000020000420\r\n"
-            "CapBnd:\t0000000020000420\r\nNoNewPrivs:\t1\r\n1\r\n0\r\n");
+            "CapBnd:\t0000000020000420\r\nNoNewPrivs:\t1\r\n"
+            "Seccomp:\t2\r\n1\r\n0\r\n");
 }
 
 // ---- refusals --------------------------------------------------------------
