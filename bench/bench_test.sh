@@ -125,6 +125,9 @@ for peer in runc crun bwrap; do
   installed=$(rows_against "$peer")
   ((rows += installed))
   check "$installed rows against $peer" has_rows "$installed" start "$peer"
+  [[ $peer != bwrap ]] || continue
+  ((rows += installed))
+  check "$installed rows of oci_run against $peer" has_rows "$installed" oci_run "$peer"
 done
 check "row memory_per_container" has_memory_row
 check "$rows rows" [ "$(wc -l <"$work/rows.json")" = "$rows" ]

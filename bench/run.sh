@@ -15,6 +15,8 @@ with everything that follows until nothing of it is left:
   start             beside bench/floor, a C program that makes the same system calls,
                     and beside `runc run`, `crun run` and `bwrap`, where they are
                     installed (third_party/install_deps.sh --bench)
+  oci_run           `caisson-oci run` of the bundle that runc and crun get, beside
+                    these
   start_net         with an endpoint in a bridge network, beside the floor with one
   start_heap        from a host with 4 GiB of touched heap and 500 threads, beside start
   start_throughput  a start when 8 threads do them at once, beside 8 processes of the
@@ -32,7 +34,8 @@ is printed. bench/README.md says more.
   --json FILE     write one JSON object a row
   --rounds N      500 by default
   --containers N  that run at once for the last row, 1000 by default
-  --bin DIR       of the programs, instead of building them with -c opt
+  --bin DIR       of the programs, instead of building them with -c opt; that of
+                  caisson-oci is ../examples/oci from there
 USAGE
 }
 
@@ -106,7 +109,7 @@ trap 'exit 143' TERM HUP
 build() {
   mkdir -p "$CAISSON_CACHE_DIR" || return 1
   built=1
-  step "building the benchmarks" logged_bazel "" build -c opt //bench/... || return 1
+  step "building the benchmarks" logged_bazel "" build -c opt //bench/... //examples/oci:caisson-oci || return 1
   bin=$(bazel_in "" info -c opt bazel-bin 2>/dev/null)/bench
 }
 
@@ -177,16 +180,18 @@ make_bundle() {
 CONFIG
 }
 
-# add_peer PROGRAM ARGUMENT...: a row that sets it beside start, if it is there.
-# wrapper goes before the program that spawns it.
+# add_peer ROWS PROGRAM ARGUMENT...: rows that set it beside start and whatever else
+# is named, if it is there. wrapper goes before the program that spawns it.
 add_peer() {
-  local name=$1 path
-  shift
+  local beside=$1 name=$2 path row
+  shift 2
   if ! path=$(command -v "$name"); then
     echo "$name is not installed: no row for it"
     return
   fi
-  rows+=("start:$name")
+  for row in $beside; do
+    rows+=("$row:$name")
+  done
   programs+=("$name=${wrapper[*]} $bin/peer $path $*")
 }
 
@@ -203,11 +208,11 @@ SCRIPT
 
 add_peers() {
   local wrapper=() image=$scratch/root
-  add_peer runc --root "$scratch/runc" run --bundle "$scratch/bundle" "caisson-bench-runc-$$"
-  add_peer bwrap --unshare-all --die-with-parent --new-session --ro-bind "$image" / \
+  add_peer "start oci_run" runc --root "$scratch/runc" run --bundle "$scratch/bundle" "caisson-bench-runc-$$"
+  add_peer start bwrap --unshare-all --die-with-parent --new-session --ro-bind "$image" / \
     --proc /proc --dev /dev --tmpfs /tmp /true
   hide_unified
-  add_peer crun --root "$scratch/crun" run --bundle "$scratch/bundle" "caisson-bench-crun-$$"
+  add_peer "start oci_run" crun --root "$scratch/crun" run --bundle "$scratch/bundle" "caisson-bench-crun-$$"
 }
 
 # Sets the fields that say where a row was measured.
@@ -232,6 +237,7 @@ measure() {
   local rows=(start:floor)
   local programs=(
     "start=$bin/worker $image"
+    "oci_run=$bin/peer $bin/../examples/oci/caisson-oci --root $scratch/oci run --bundle $scratch/bundle caisson-bench-oci-$$"
     "start_net=$bin/worker $image --net"
     "start_heap=$bin/worker $image --heap-mib 4096 --threads 500"
     "start_throughput=$bin/worker $image --throughput"
