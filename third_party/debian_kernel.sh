@@ -1,5 +1,5 @@
 #!/bin/bash
-# Unpacks Debian 12's cloud kernel, which tests/vm boots, without installing it:
+# Unpacks Debian 12's kernel, which tests/vm boots, without installing it:
 # an installed kernel would enter the machine's boot menu.
 set -euo pipefail
 export LC_ALL=C
@@ -12,7 +12,7 @@ usage() {
 usage: third_party/debian_kernel.sh
 
 Prints the directory that has boot/vmlinuz-VERSION and lib/modules/VERSION of the
-package that linux-image-cloud-amd64 stands for; downloads and unpacks it first if
+package that linux-image-amd64 stands for; downloads and unpacks it first if
 it is not there. apt checks its signature.
 
 Environment:
@@ -32,8 +32,8 @@ cache=${CAISSON_CACHE_DIR:-$root/.cache}/kernel
 
 # The name of the package, without a package list of apt's: nothing.
 find_package() {
-  apt-cache depends linux-image-cloud-amd64 2>/dev/null |
-    sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*-cloud-amd64\)$/\1/p' | head -n 1
+  apt-cache depends linux-image-amd64 2>/dev/null |
+    sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*-amd64\)$/\1/p' | head -n 1
 }
 
 # In a directory of its own, published by one rename.
@@ -57,7 +57,7 @@ unpack() {
 
 answer() {
   local kernels
-  kernels=("$cache"/linux-image-*-cloud-amd64)
+  kernels=("$cache"/linux-image-*[0-9]-amd64)
   [[ -e ${kernels[-1]} ]] || return 0
   echo "${kernels[-1]}"
   exit 0
@@ -73,7 +73,7 @@ trap 'rm -rf "$work"' EXIT
 # apt's own user must be able to write here.
 chmod 755 "$work"
 [[ $EUID != 0 ]] || chown _apt "$work"
-step "unpacking Debian's cloud kernel" unpack >&2
+step "unpacking Debian's kernel" unpack >&2
 rm -rf "$work"
 answer
 die "no kernel was unpacked into $cache"

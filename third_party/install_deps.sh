@@ -15,7 +15,7 @@ Installs, with apt-get and as root, what is missing of the Debian 12 packages
 that building, testing and the examples need.
 
   --bench  also the container runtimes that bench/run.sh compares with
-  --vm     also what tests/vm boots: qemu, and Debian's cloud kernel, which is
+  --vm     also what tests/vm boots: qemu, and Debian's kernel, which is
            unpacked beside the builds and not installed (debian_kernel.sh)
   --list   only print the names of the packages, one a line
 USAGE

@@ -24,6 +24,7 @@ mount_all() {
   mount -t tmpfs -o mode=755 tmpfs /run
   mkdir "$work"
   mount -t virtiofs work "$work"
+  provide_modules
   mount_over_tmp
   mount -t tmpfs -o mode=1777 tmpfs /var/tmp
   mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
@@ -59,6 +60,13 @@ provide_modules() {
   mkdir -p /lib/modules
   mount -t virtiofs modules /lib/modules
   [[ -x /sbin/modprobe ]] || ln -s /bin/busybox /sbin/modprobe
+}
+
+# An RDMA device without hardware, over an interface that leads nowhere.
+provide_rdma() {
+  modprobe rdma_rxe && modprobe dummy numdummies=0 || return
+  ip link add rdma0 type dummy && ip link set rdma0 up
+  rdma link add rxe0 type rxe netdev rdma0
 }
 
 # The number of kernel's milliseconds since it booted.
@@ -112,7 +120,7 @@ run_all() {
 }
 
 mount_all
-provide_modules
+provide_rdma
 ip link set lo up
 echo caisson-vm >/proc/sys/kernel/hostname
 ulimit -n 20000

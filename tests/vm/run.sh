@@ -15,7 +15,7 @@ usage() {
 usage: tests/vm/run.sh [--bad FILE] [--append WORDS] [--keep DIR] [TARGET...]
        tests/vm/run.sh [--append WORDS] --command COMMAND
 
-Boots Debian's cloud kernel in qemu (without KVM) on a root that is this machine's
+Boots Debian's kernel in qemu (without KVM) on a root that is this machine's
 "/" with all writes kept in memory, and runs tests there that bazel built, two at a
 time; by default all that carry the tag "kernel" and tests/vm/exceptions.txt does
 not leave out. Nothing of it outlives the script, however that ends. Needs root.
