@@ -102,9 +102,12 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/caisson-vm.XXXXXX") || exit 1
 bazel_log=$work/bazel.log
 # shellcheck source=third_party/bazel.sh
 . "$root/third_party/bazel.sh"
-vm=
 clean_up() {
-  [[ -z $vm ]] || kill -KILL "$vm" 2>/dev/null
+  local job
+  # The VM, a build, and what counts the seconds, for which nobody shall wait.
+  for job in $(jobs -p); do
+    kill -KILL "$job" 2>/dev/null
+  done
   wait 2>/dev/null
   [[ -z $keep ]] || { mkdir -p "$keep" && cp -a "$work/." "$keep/"; }
   rm -rf "$work"
@@ -218,8 +221,7 @@ step_detail() {
 boot() {
   setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
     "$self" --boot-in "$work" "${CAISSON_VM_SECONDS:-480}" "$append" </dev/null &
-  vm=$!
-  wait "$vm"
+  wait "$!"
 }
 
 console_tail() {
