@@ -15,8 +15,9 @@ usage() {
 usage: tests/run.sh [--quick] [BAZEL OPTION...] [TARGET...]
 
 Without arguments: installs missing packages, makes the test images, runs every
-test with gcc 12 and kernel tests once more in a VM (tests/vm), checks formatting
-and shell scripts, builds the library and the examples with clang 14, runs
+test with gcc 12 and kernel tests once more in a VM (tests/vm), has containerd,
+docker and podman drive caisson-oci (tests/engines), checks formatting and shell
+scripts, builds the library and the examples with clang 14, runs
 the unprivileged tests and those tagged "asan" with ASan and UBSan, those tagged
 "tsan" with TSan, and each fuzzer for some seconds.
 
@@ -181,26 +182,27 @@ run_tests() {
 
 # ---- the tests in the VM ------------------------------------------------------
 
-# run_in_vm ARGUMENT...: of tests/vm/run.sh, which says itself what fails.
-run_in_vm() {
-  local line
-  setpriv --pdeathsig TERM tests/vm/run.sh --bad "$scratch/bad" "$@" </dev/null | tee "$scratch/vm"
-  line=$(tail -n 1 "$scratch/vm")
+# run_script SCRIPT ARGUMENT...: one that counts as this does, and says itself what fails.
+run_script() {
+  local script=$1 line
+  shift
+  setpriv --pdeathsig TERM "$script" --bad "$scratch/bad" "$@" </dev/null | tee "$scratch/said"
+  line=$(tail -n 1 "$scratch/said")
   if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
     passed=$((passed + BASH_REMATCH[1]))
     failed=$((failed + BASH_REMATCH[2]))
     skipped=$((skipped + BASH_REMATCH[3]))
   else
     failed=$((failed + 1))
-    echo "failed   tests/vm/run.sh came to no end" >>"$scratch/bad"
+    echo "failed   $script came to no end" >>"$scratch/bad"
   fi
 }
 
 # Those of the kernel tests that have passed there, on another kernel. It takes
 # AppArmor or SELinux, not both.
 run_vm_tests() {
-  run_in_vm "${vm_targets[@]}"
-  run_in_vm --append lsm=landlock,lockdown,yama,integrity,selinux,bpf //tests/kernel:selinux_test
+  run_script tests/vm/run.sh "${vm_targets[@]}"
+  run_script tests/vm/run.sh --append lsm=landlock,lockdown,yama,integrity,selinux,bpf //tests/kernel:selinux_test
 }
 vm_targets=(
   //lib/{cgroup,features,rootfs,security,sys,volume}/... //lib/launcher:session_test
@@ -320,6 +322,7 @@ fi
 run_tests
 if ((!only_tests && !quick)); then
   [[ $(uname -m) != x86_64 ]] || run_vm_tests
+  run_script tests/engines/run.sh
   further_checks
 fi
 finish

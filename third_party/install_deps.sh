@@ -9,7 +9,7 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() {
   cat <<'USAGE'
-usage: third_party/install_deps.sh [--bench] [--vm] [--list]
+usage: third_party/install_deps.sh [--bench] [--vm] [--engines] [--list]
 
 Installs, with apt-get and as root, what is missing of the Debian 12 packages
 that building, testing and the examples need.
@@ -17,6 +17,9 @@ that building, testing and the examples need.
   --bench  also the container runtimes that bench/run.sh compares with
   --vm     also what tests/vm boots: qemu, and Debian's kernel, which is
            unpacked beside the builds and not installed (debian_kernel.sh)
+  --engines
+           also the engines that tests/engines drives, without letting their
+           packages start anything
   --list   only print the names of the packages, one a line
 USAGE
 }
@@ -41,13 +44,15 @@ tools=(
 peers=(crun bubblewrap)
 # AppArmor profiles and an SELinux policy are compiled and loaded in the VM.
 vm=(qemu-system-x86 qemu-system-common apparmor checkpolicy e2fsprogs)
+engines=(docker.io containerd podman conmon catatonit iptables)
 
-list=0 kernel=0
+list=0 kernel=0 services=1
 packages=("${build[@]}" "${tools[@]}")
 while (($#)); do
   case $1 in
     --bench) packages+=("${peers[@]}") ;;
     --vm) packages+=("${vm[@]}") kernel=1 ;;
+    --engines) packages+=("${engines[@]}") services=0 ;;
     --list) list=1 ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
@@ -89,10 +94,26 @@ install_missing() {
   apt install --no-install-recommends "${missing[@]}"
 }
 
+# Debian's way to keep packages from starting their services. A policy of the machine's
+# own has to say the same.
+forbid_services() {
+  local status=0
+  policy=/usr/sbin/policy-rc.d
+  if [[ -e $policy ]]; then
+    "$policy" docker start >/dev/null 2>&1 || status=$?
+    ((status != 101)) || return 0
+    die "$policy lets packages start services, such as docker: install ${missing[*]} yourself"
+  fi
+  trap 'rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+}
+
 # Package lists that are absent or older than the mirror make apt-get fail
 # before it changes anything, so they are fetched only then.
 install_or_update() {
   exec {lock}<&- # Not for services that a package may start.
+  ((services)) || forbid_services
   if apt-get -s install --no-install-recommends "${missing[@]}" >/dev/null 2>&1 &&
     install_missing; then
     return
