@@ -121,12 +121,14 @@ absl::Status Poller::RunOnce() {
     return errno == EINTR ? absl::OkStatus() : EpollError("epoll_wait()");
   }
   for (int i = 0; i < count; ++i) {
-    if (events[i].data.u64 == kTimerId) {
+    // A copy: the structure is packed, and its members are not aligned.
+    const uint64_t id = events[i].data.u64;
+    if (id == kTimerId) {
       RunTimers();
       continue;
     }
     // An earlier event of this round may have ended what this one is about.
-    const auto fd = fds_.find(events[i].data.u64);
+    const auto fd = fds_.find(id);
     if (fd == fds_.end()) continue;
     watched_.at(fd->second).watcher->OnEvents(fd->second, events[i].events);
   }
