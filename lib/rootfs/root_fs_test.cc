@@ -379,18 +379,20 @@ TEST_P(DefaultTreeTest, MakeDirectoryFollowsLinksInsideTheRoot) {
       options.layers[0]};
   ASSERT_OK_AND_ASSIGN(auto root, BuiltRoot::Build(options, limits()));
   EXPECT_OK(root->MakeDirectory("/out/a/b", 0700));
-  EXPECT_OK(root->MakeDirectory("/up/caisson", 0711));
+  // No name that anybody else could have below the machine's /tmp.
+  const std::string name = absl::StrCat("caisson-root-fs-test-", ::getpid());
+  EXPECT_OK(root->MakeDirectory("/up/" + name, 0711));
   EXPECT_OK(root->MakeDirectory("/data", 0700));
   EXPECT_THAT(
       root->MakeDirectory("/data/lower", 0700),
       StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("ENOTDIR")));
   EXPECT_NE(::access(outside.c_str(), F_OK), 0);
-  EXPECT_NE(::access("/tmp/caisson", F_OK), 0);
+  EXPECT_NE(::access(("/tmp/" + name).c_str(), F_OK), 0);
   ASSERT_OK_AND_ASSIGN(
       const ScriptResult result,
       Run(*root, absl::StrCat("stat -c deep=%a ", outside, "/a/b; stat -c ",
-                              "parent=%a ", outside, "/a; stat -c up=%a ",
-                              "/tmp/caisson; stat -c data=%a /data")));
+                              "parent=%a ", outside, "/a; stat -c up=%a /tmp/",
+                              name, "; stat -c data=%a /data")));
   EXPECT_EQ(result.Value("deep"), "700");
   EXPECT_EQ(result.Value("parent"), "755");
   EXPECT_EQ(result.Value("up"), "711");
