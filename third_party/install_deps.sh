@@ -25,7 +25,7 @@ USAGE
 }
 
 build=(
-  bazel-bootstrap g++ gcc-12 clang-14 libclang-rt-14-dev
+  bazel-bootstrap g++ gcc-12 clang-14 lld-14 libclang-rt-14-dev
   clang-format-14 clang-tidy-14
   libabsl-dev libprotobuf-dev protobuf-compiler
   libseccomp-dev libmnl-dev libnftnl-dev
