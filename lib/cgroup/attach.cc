@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -65,11 +67,29 @@ absl::StatusOr<std::vector<CgroupPath>> PathsOf(pid_t pid) {
   return group;
 }
 
+namespace {
+
+// Whether what the caller starts is in that group anyhow, and it could not move
+// there: root of a user namespace in groups that were not given to it.
+bool IsInIt(const CgroupPath& place, const Dir& dir) {
+  if (::faccessat(dir.fd.get(), "cgroup.procs", W_OK, AT_EACCESS) == 0) {
+    return false;
+  }
+  const auto own = PathsOf(::getpid());
+  return own.ok() && std::any_of(own->begin(), own->end(),
+                                 [&place](const CgroupPath& path) {
+                                   return path.directory == place.directory;
+                                 });
+}
+
+}  // namespace
+
 absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group) {
   const Filesystem filesystem;
   CgroupEntry entry;
   for (const CgroupPath& place : group) {
     ASSIGN_OR_RETURN(Dir dir, OpenGroup(place));
+    if (IsInIt(place, dir)) continue;
     const bool v2 = place.version == CgroupVersion::kV2;
     if (v2 && !place.killed) {
       // Moving there by cgroup.procs would wait for an RCU grace period.
