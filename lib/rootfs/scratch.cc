@@ -131,15 +131,11 @@ absl::Status Scratch::MakeNode(BorrowedFd parent, const char* name,
                                unsigned major, unsigned minor) {
   if (::mknodat(parent.get(), name, S_IFCHR | 0666, makedev(major, minor)) !=
       0) {
-    if (errno == EPERM && mounts_->in_user_namespace()) {
-      return MakePlaceholder(parent, name);
-    }
+    // In a user namespace, the launcher's or the host's own.
+    if (errno == EPERM) return MakePlaceholder(parent, name);
     const std::string path = absl::StrCat("/dev/", name);
     return ErrnoError(errno, absl::StrCat("mknodat(", Quoted(path), ")"),
-                      {.step = kStep,
-                       .path = path,
-                       .hint = "making device nodes needs CAP_MKNOD and a "
-                               "devices control group that allows it"});
+                      {.step = kStep, .path = path});
   }
   return SetOwnerAndModeAt(parent, name, owner_, 0666);
 }

@@ -12,6 +12,7 @@ namespace caisson::launcher {
 namespace {
 
 constexpr int kCwd = -100;                 // AT_FDCWD
+constexpr unsigned kAtRecursive = 0x8000;  // AT_RECURSIVE
 constexpr int kMntDetach = 2;              // MNT_DETACH
 constexpr unsigned kPrivate = 1u << 18;    // MS_PRIVATE
 constexpr unsigned kRecursive = 1u << 14;  // MS_REC
@@ -39,6 +40,21 @@ long MountBelow(long root, const char* name, const char* type,
       Call(__NR_move_mount, mount, "", root, name, MOVE_MOUNT_F_EMPTY_PATH);
   Call(__NR_close, mount);
   return result;
+}
+
+// As MountBelow() of a procfs, whose mount needs a PID namespace that belongs
+// to the caller's user namespace. Where that is the host's, as with a runtime
+// that rootless Podman calls, a bind mount of the one that can be seen does.
+long MountProcfs(long root, unsigned attributes) {
+  const long result = MountBelow(root, "proc", "proc", attributes);
+  if (result != -EPERM) return result;
+  const long tree = Call(__NR_open_tree, kCwd, "/proc",
+                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | kAtRecursive);
+  if (tree < 0) return tree;
+  const long moved =
+      Call(__NR_move_mount, tree, "", root, "proc", MOVE_MOUNT_F_EMPTY_PATH);
+  Call(__NR_close, tree);
+  return moved;
 }
 
 // As MountBelow() of a sysfs, whose mount needs a network namespace that
@@ -91,7 +107,7 @@ long EnterRoot(long root) {
   if (result < 0) return result;
   constexpr unsigned kAttributes =
       MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-  result = MountBelow(root, "proc", "proc", kAttributes);
+  result = MountProcfs(root, kAttributes);
   if (result < 0) return result;
   result = MountSysfs(root, kAttributes);
   if (result < 0) return result;
