@@ -3,17 +3,20 @@
 // is what is particular to the command line.
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "caisson/caisson.h"
@@ -52,7 +55,8 @@ Commands:
   features                           what this runtime can do
 
 Options:
-  --root DIR           where containers are remembered (/run/caisson)
+  --root DIR           where containers are remembered (/run/caisson; of an
+                       ordinary user $XDG_RUNTIME_DIR/caisson)
   --log FILE           where errors go, too
   --log-format F       text (default) or json
   --systemd-cgroup     linux.cgroupsPath is "slice:prefix:name"; understood
@@ -105,6 +109,21 @@ class Log {
   bool json_;
 };
 
+// Of an ordinary user, and where one is root of a user namespace, as runc has
+// it.
+std::string DefaultRoot() {
+  const char* const own = getenv("XDG_RUNTIME_DIR");
+  std::string map;
+  std::getline(std::ifstream("/proc/self/uid_map"), map);
+  const std::vector<std::string> words =
+      absl::StrSplit(map, ' ', absl::SkipEmpty());
+  const bool machines_root =
+      geteuid() == 0 &&
+      words == std::vector<std::string>{"0", "0", "4294967295"};
+  if (machines_root || own == nullptr || *own == '\0') return "/run/caisson";
+  return absl::StrCat(own, "/caisson");
+}
+
 int Fail(const Log& log, const absl::Status& status) {
   log.Write("error", std::string(status.message()));
   return 1;
@@ -147,7 +166,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   const std::string root =
-      global->Has("root") ? global->Get("root") : "/run/caisson";
+      global->Has("root") ? global->Get("root") : DefaultRoot();
   oci::Context context = {.root = root, .warn = [&](const std::string& text) {
                             log.Write("warning", text);
                           }};

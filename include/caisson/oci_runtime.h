@@ -128,7 +128,8 @@ class [[nodiscard]] OciRuntime final {
   // Makes everything but the program run. Calls the hooks prestart,
   // createRuntime and createContainer. ALREADY_EXISTS for an id that is taken.
   // After a failure nothing is left; after a `kill -9` in the middle Delete()
-  // removes what is there.
+  // removes what is there. There is no control group where the document names
+  // none, needs none and none may be made, as in a user namespace of Podman.
   absl::StatusOr<OciProcess> Create(const std::string& id,
                                     const OciCreateOptions& options) const;
 

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -173,6 +175,40 @@ absl::StatusOr<Cgroup> MakeGroup(const ContainerDirectory& directory,
   return group;
 }
 
+// For limits, beyond rules for devices, of which a user namespace has the
+// kernel's; and where the end of the first process is not that of all.
+bool NeedsGroup(const spec::RuntimeConfig& config) {
+  const auto& resources = config.linux_config.resources;
+  const auto& namespaces = config.linux_config.namespaces;
+  return (resources &&
+          (resources->memory || resources->cpu || resources->pids ||
+           resources->block_io || !resources->hugepage_limits.empty() ||
+           resources->network || !resources->rdma.empty() ||
+           !resources->unified.empty())) ||
+         std::none_of(namespaces.begin(), namespaces.end(),
+                      [](const spec::NamespaceEntry& one) {
+                        return one.type == "pid" && one.path.empty();
+                      });
+}
+
+// The group, or none where the document asks for none and this process may make
+// none, as root of a user namespace that has not been given any.
+absl::StatusOr<std::optional<Cgroup>> MakeGroupIfAllowed(
+    const ContainerDirectory& directory, const Bundle& bundle,
+    ContainerRecord& record) {
+  ASSIGN_OR_RETURN(const std::string path, bundle.CgroupsPath());
+  ASSIGN_OR_RETURN(const GroupPlace place, PlaceOf(bundle, directory.id()));
+  auto group = MakeGroup(directory, bundle, place, record);
+  if (group.ok()) return std::optional<Cgroup>(*std::move(group));
+  if (!absl::IsPermissionDenied(group.status()) || !path.empty() ||
+      NeedsGroup(bundle.config())) {
+    return group.status();
+  }
+  record.clear_group_parent();
+  record.clear_group_directories();
+  return std::optional<Cgroup>();
+}
+
 // ---- Processes -------------------------------------------------------------
 
 absl::Status WritePidFile(const std::string& path, pid_t pid) {
@@ -278,15 +314,15 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   record.set_config(bundle.text());
   record.set_created_unix_ns(absl::ToUnixNanos(absl::Now()));
   record.set_owner_uid(::getuid());
-  ASSIGN_OR_RETURN(const GroupPlace place, PlaceOf(bundle, directory.id()));
-  ASSIGN_OR_RETURN(Cgroup group, MakeGroup(directory, bundle, place, record));
+  ASSIGN_OR_RETURN(std::optional<Cgroup> group,
+                   MakeGroupIfAllowed(directory, bundle, record));
 
   ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
   ASSIGN_OR_RETURN(
       BundleParts parts,
       bundle.Compose({.id = directory.id(),
                       .launcher = &launcher,
-                      .cgroup = &group,
+                      .cgroup = group ? &*group : nullptr,
                       .new_session_keyring = options.new_session_keyring}));
   ProcessSpec& spec = parts.spec();
   RETURN_IF_ERROR(CheckStreams(options.streams, spec));
@@ -301,7 +337,7 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
       OciProcess out,
       HandOver(process, options.streams, options.pid_file, parts.warnings()));
   RETURN_IF_ERROR(process.Release());
-  group.Disown();
+  if (group) group->Disown();
   // From its end on, the process is the subreaper's child.
   RETURN_IF_ERROR(launcher.Shutdown());
   return out;
@@ -443,7 +479,8 @@ absl::Status OciRuntime::Kill(const std::string& id, int signal,
                               bool all) const {
   ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
   ASSIGN_OR_RETURN(const Found found, Look(std::move(directory)));
-  if (all) {
+  // Without a group, the end of the first process is that of all.
+  if (all && found.record.group_directories_size() > 0) {
     const auto group = OpenGroup(found.record);
     if (!group.ok()) return NotRunning();
     return SignalAll(*group, signal);
