@@ -55,9 +55,9 @@ within() {
   echo "$said"
 }
 
-# on_terminal COMMAND...
+# on_terminal COMMAND...: whose input does not end.
 on_terminal() {
-  script -qec "$(printf '%q ' "$@")" /dev/null
+  script -qec "$(printf '%q ' "$@")" /dev/null <> <(:)
 }
 
 # says TEXT COMMAND...: exactly that.

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # run.sh sets root, engine, work, runtime, image and group.
 # shellcheck disable=SC2016 # Words for the shells of containers.
-# podman, whose conmon calls the runtime.
+# podman, whose conmon calls the runtime; and what both users' podman has in common.
 
 readonly image_name=docker.io/library/busybox:latest
 
@@ -63,7 +63,7 @@ capabilities() {
 }
 
 volumes() {
-  mkdir -p "$1" && echo there >"$1/file" &&
+  mkdir -p "$1" && chmod 777 "$1" && echo there >"$1/file" &&
     says there run -v "$1:/data" -- cat /data/file && run -v "$1:/data" -- touch /data/made && [[ -e $1/made ]] &&
     says_like 'Read-only file system' refuses run -v "$1:/data:ro" -- touch /data/no
 }

@@ -7,15 +7,15 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd) || exit 1
 self=$root/tests/engines/run.sh
 # shellcheck source=third_party/progress.sh
 . "$root/third_party/progress.sh"
-all=(containerd docker swarm podman)
+all=(containerd docker swarm podman podman_rootless)
 
 usage() {
   cat <<'USAGE'
 usage: tests/engines/run.sh [--bad FILE] [--runtime PROGRAM] [ENGINE...]
 
 Starts engines by hand, each in namespaces of its own with its state in memory, and
-has them run containers with caisson-oci. ENGINE is containerd, docker, swarm or podman;
-by default all. Nothing of it outlives the script, however that
+has them run containers with caisson-oci. ENGINE is containerd, docker, swarm, podman
+or podman_rootless; by default all. Nothing of it outlives the script, however that
 ends, but for an empty directory and empty control groups if it is killed with
 SIGKILL. Needs root, and network namespaces.
 
@@ -87,16 +87,24 @@ group=caisson-engines-$$
 bazel_log=$scratch/bazel.log
 # shellcheck source=third_party/bazel.sh
 . "$root/third_party/bazel.sh"
-inside=
-# remove_groups NAME: the empty control groups of that name and below, everywhere.
+# remove_groups NAME: the control groups of that name and below, everywhere, once their
+# processes, which have been killed, are gone.
 remove_groups() {
-  local mounted
-  while read -r mounted; do
-    [[ ! -d $mounted/$1 ]] || find "$mounted/$1" -depth -type d -exec rmdir {} + 2>/dev/null
-  done < <(awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/self/mounts)
+  local left=() places=() i
+  mapfile -t places < <(awk -v name="$1" '$3 ~ /^cgroup2?$/ { print $2 "/" name }' /proc/self/mounts)
+  for ((i = 0; i < 100; i++)); do
+    mapfile -t left < <(find "${places[@]}" -maxdepth 0 2>/dev/null)
+    ((${#left[@]})) || return 0
+    find "${left[@]}" -depth -type d -exec rmdir {} + 2>/dev/null
+    read -r -t 0.05 <> <(:)
+  done
 }
 clean_up() {
-  [[ -z $inside ]] || kill -KILL "$inside" 2>/dev/null
+  local job
+  # An engine, a build, and what counts the seconds, for which nobody shall wait.
+  for job in $(jobs -p); do
+    kill -KILL "$job" 2>/dev/null
+  done
   wait 2>/dev/null
   remove_groups "$group"
   rm -rf --one-file-system "$scratch"
@@ -123,10 +131,8 @@ run_engine() {
     unshare --mount --propagation private --net --pid --fork --kill-child --mount-proc \
     "$self" --in "$engine" "$runtime" "$images/busybox.docker.tar" "$group" \
     </dev/null 3>"$work.cases" 4>>"$work.log" &
-  inside=$!
-  wait "$inside"
+  wait "$!"
   status=$?
-  inside=
   p=$(grep -c '^passed ' "$work.cases") f=$(grep -c '^failed ' "$work.cases")
   grep '^failed ' "$work.cases" | sed "s/^failed/& /; s/\$/ (tests\/engines)/" >>"$scratch/bad"
   if [[ $(tail -n 1 "$work.cases") != end ]]; then
