@@ -44,7 +44,7 @@ run_in() {
     cp -- "$2" "$runtime" && cp -- "$3" "$image" && chmod 755 "$runtime" && chmod 644 "$image" || return 1
   # What engines write to fixed places goes to memory, and nothing else of the machine's
   # can be written to.
-  for place in /tmp /var/tmp /dev/shm; do
+  for place in /tmp /var/tmp /var/lib /dev/shm; do
     mount -t tmpfs -o mode=1777 caisson-engines "$place" || return 1
   done
   mount -t overlay -o "lowerdir=/etc,upperdir=$work/etc,workdir=$work/etc.work" overlay /etc &&

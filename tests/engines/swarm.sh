@@ -63,6 +63,7 @@ test_swarm() {
   expect "scale to 5" 0 '' scale
   expect "a killed task is replaced" 0 '' replaced
   expect "rolling update" 0 '' rolling
+  expect "tasks answer on an overlay network" 0 '' reaches
   expect "service rm" 0 '' remove
   expect "leave" 0 'left the swarm' docker swarm leave --force
   expect "nothing is left" 0 '' no_containers
