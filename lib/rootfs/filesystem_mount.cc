@@ -10,6 +10,7 @@ namespace caisson::rootfs {
 namespace {
 
 constexpr char kTmpfs[] = "tmpfs";
+constexpr size_t kMaxValue = 255;  // of fsconfig(2)
 
 unsigned AttributesOf(const FilesystemMount& wanted) {
   unsigned set = 0;
@@ -31,14 +32,39 @@ bool Has(const FilesystemMount& wanted, absl::string_view option) {
   return false;
 }
 
+// "lowerdir=a:b" of overlayfs, where a backslash before a colon makes it a part
+// of the path. One by one they may be longer than all of them together.
+absl::Status SetLowerDirs(sys::FsContext& context, absl::string_view value) {
+  std::string path;
+  for (size_t i = 0; i <= value.size(); ++i) {
+    if (i < value.size() && value[i] == '\\' && i + 1 < value.size()) {
+      path += value[++i];
+    } else if (i < value.size() && value[i] != ':') {
+      path += value[i];
+    } else {
+      RETURN_IF_ERROR(context.SetString("lowerdir+", path));
+      path.clear();
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetOptions(sys::FsContext& context,
                         const FilesystemMount& wanted) {
   for (const std::string& option : wanted.options) {
     const size_t equals = option.find('=');
-    RETURN_IF_ERROR(equals == std::string::npos
-                        ? context.SetFlag(option.c_str())
-                        : context.SetString(option.substr(0, equals).c_str(),
-                                            option.substr(equals + 1)));
+    if (equals == std::string::npos) {
+      RETURN_IF_ERROR(context.SetFlag(option.c_str()));
+      continue;
+    }
+    const std::string key = option.substr(0, equals);
+    const std::string value = option.substr(equals + 1);
+    if (wanted.type == "overlay" && key == "lowerdir" &&
+        value.size() > kMaxValue && !absl::StrContains(value, "::")) {
+      RETURN_IF_ERROR(SetLowerDirs(context, value));
+    } else {
+      RETURN_IF_ERROR(context.SetString(key.c_str(), value));
+    }
   }
   return absl::OkStatus();
 }

@@ -305,6 +305,14 @@ TEST_F(BundleTest, MountsHaveTheirOptions) {
           R"({"destination": "/ovl", "type": "overlay", "source": "overlay",
           "options": ["nosuid", "lowerdir=)",
           bundle_, "/data:", bundle_, R"(/rootfs/full"]})"));
+  // Together longer than what fsconfig(2) takes.
+  const std::string deep = absl::StrCat(bundle_, "/", std::string(150, 'd'));
+  const std::string deeper = absl::StrCat(deep, "eeper");
+  std::filesystem::create_directory(deep);
+  std::filesystem::create_directory(deeper);
+  AddMount(config, absl::StrCat(R"({"destination": "/deep", "type": "overlay",
+          "source": "overlay", "options": ["lowerdir=)",
+                                deep, ":", deeper, R"("]})"));
   ASSERT_OK_AND_ASSIGN(const std::string output, Run(config));
   EXPECT_THAT(output, HasSubstr("contentimage\n1\n"));
   EXPECT_THAT(output, HasSubstr("/srv ro,nosuid,nodev,noexec"));

@@ -353,11 +353,13 @@ TEST_F(OciRuntimeTest, TerminalGoesToTheConsoleSocket) {
   MakeBundle("tty; stty size",
              R"({"process": {"terminal": true,
                              "consoleSize": {"height": 30, "width": 90}}})");
-  const std::string path = directory_ + "/console";
+  // The directory's name is too long for an address.
+  char directory[] = "/tmp/caisson-console.XXXXXX";
+  ASSERT_NE(::mkdtemp(directory), nullptr);
+  const std::string path = absl::StrCat(directory, "/socket");
   const UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  ASSERT_LT(path.size(), sizeof(address.sun_path));
   path.copy(address.sun_path, sizeof(address.sun_path) - 1);
   ASSERT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&address),
                    sizeof(address)),
@@ -368,6 +370,8 @@ TEST_F(OciRuntimeTest, TerminalGoesToTheConsoleSocket) {
   ASSERT_OK(runtime_->Create("web", options));
   const UniqueFd connection(
       ::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_EQ(::unlink(path.c_str()), 0);
+  EXPECT_EQ(::rmdir(directory), 0);
   char text[64];
   iovec iov = {text, sizeof(text)};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
