@@ -55,8 +55,8 @@ Commands:
   features                           what this runtime can do
 
 Options:
-  --root DIR           where containers are remembered (/run/caisson; of an
-                       ordinary user $XDG_RUNTIME_DIR/caisson)
+  --root DIR           where containers are remembered (/run/caisson/oci; of an
+                       ordinary user $XDG_RUNTIME_DIR/caisson/oci)
   --log FILE           where errors go, too
   --log-format F       text (default) or json
   --systemd-cgroup     linux.cgroupsPath is "slice:prefix:name"; understood
@@ -120,8 +120,9 @@ std::string DefaultRoot() {
   const bool machines_root =
       geteuid() == 0 &&
       words == std::vector<std::string>{"0", "0", "4294967295"};
-  if (machines_root || own == nullptr || *own == '\0') return "/run/caisson";
-  return absl::StrCat(own, "/caisson");
+  if (machines_root || own == nullptr || *own == '\0')
+    return "/run/caisson/oci";
+  return absl::StrCat(own, "/caisson/oci");
 }
 
 int Fail(const Log& log, const absl::Status& status) {

@@ -47,7 +47,7 @@ class StateDirectory;
 struct OciRuntimeOptions {
   // Absolute; where containers are remembered. Made with mode 0700 if it is
   // missing. Belongs on a tmpfs: nothing in it means anything after a reboot.
-  std::string root = "/run/caisson";
+  std::string root = "/run/caisson/oci";
 };
 
 enum class OciStatus {
