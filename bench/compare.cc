@@ -3,10 +3,10 @@
 //
 // Rounds are interleaved because machines are noisy: what disturbs one program
 // disturbs the one that it is compared with. The kernel cleans up behind a
-// start (namespaces, control groups) when that is over: there is a pause before
-// the next one, and the order of the programs changes from round to round. The
-// ratio is that of the medians; its spread comes from the quartiles of the
-// ratios of neighbouring rounds.
+// start when that is over: so each program does some rounds that are not
+// measured before the one that is, and the order of the programs changes from
+// round to round. The ratio is that of the medians; its spread comes from the
+// quartiles of the ratios of neighbouring rounds.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -42,8 +42,8 @@ programs run one after another in every round; one line is printed for each row,
 and with --json one JSON object a line.
 )";
 
-constexpr int kWarmUp = 20;
-constexpr useconds_t kPause = 20000;
+constexpr int kWarmUp = 5;
+constexpr int kUnmeasured = 2;  // before each round
 
 volatile sig_atomic_t g_stop = 0;
 
@@ -168,7 +168,9 @@ bool Measure(std::vector<Program>& programs, int rounds) {
   for (int round = -kWarmUp; round < rounds && !g_stop; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     for (size_t i : order) {
-      usleep(kPause);
+      for (int n = 0; n < kUnmeasured; ++n) {
+        programs[i].Round();
+      }
       const double us = programs[i].Round();
       if (round >= 0) programs[i].us.push_back(us);
     }

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "caisson/console.h"
+#include "caisson/unique_fd.h"
 
 namespace oci {
 namespace {

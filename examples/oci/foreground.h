@@ -5,7 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "caisson/caisson.h"
+#include "caisson/oci_runtime.h"
 
 namespace oci {
 

@@ -19,7 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "caisson/caisson.h"
+#include "caisson/unique_fd.h"
 #include "examples/oci/arguments.h"
 #include "examples/oci/commands.h"
 

@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "caisson/caisson.h"
+#include "caisson/cgroup_stats.h"
+#include "caisson/oci_runtime.h"
 
 namespace oci {
 

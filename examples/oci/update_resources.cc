@@ -7,7 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "caisson/caisson.h"
+#include "caisson/notation.h"
 
 namespace oci {
 namespace {
