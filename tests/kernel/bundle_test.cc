@@ -305,8 +305,10 @@ TEST_F(BundleTest, MountsHaveTheirOptions) {
           R"({"destination": "/ovl", "type": "overlay", "source": "overlay",
           "options": ["nosuid", "lowerdir=)",
           bundle_, "/data:", bundle_, R"(/rootfs/full"]})"));
-  // Together longer than what fsconfig(2) takes.
-  const std::string deep = absl::StrCat(bundle_, "/", std::string(150, 'd'));
+  // Together longer than what fsconfig(2) takes, and each not.
+  ASSERT_LT(bundle_.size(), 200u);
+  const std::string deep =
+      absl::StrCat(bundle_, "/", std::string(240 - bundle_.size(), 'd'));
   const std::string deeper = absl::StrCat(deep, "eeper");
   std::filesystem::create_directory(deep);
   std::filesystem::create_directory(deeper);
