@@ -118,7 +118,8 @@ struct OciExecOptions {
 // each other. Errors that engines know by their text have runc's.
 class [[nodiscard]] OciRuntime final {
  public:
-  // PERMISSION_DENIED if others could write to the directory.
+  // PERMISSION_DENIED if the directory is another user's or accessible to
+  // others.
   static absl::StatusOr<OciRuntime> Open(const OciRuntimeOptions& options);
 
   OciRuntime(OciRuntime&&) noexcept;

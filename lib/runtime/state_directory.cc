@@ -15,6 +15,7 @@
 #include "lib/sys/directory.h"
 #include "lib/sys/file_lock.h"
 #include "lib/sys/open.h"
+#include "lib/sys/private_dir.h"
 #include "lib/sys/remove_tree.h"
 
 namespace caisson::runtime {
@@ -33,20 +34,6 @@ absl::Status FileError(int error, absl::string_view call,
                        const std::string& path) {
   return ErrnoError(error, absl::StrCat(call, "(", Quoted(path), ")"),
                     {.step = kStep, .path = path});
-}
-
-absl::Status MakeWithParents(const std::string& path) {
-  for (size_t slash = path.find('/', 1); slash != std::string::npos;
-       slash = path.find('/', slash + 1)) {
-    const std::string above = path.substr(0, slash);
-    if (::mkdir(above.c_str(), 0755) != 0 && errno != EEXIST) {
-      return FileError(errno, "mkdir", above);
-    }
-  }
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    return FileError(errno, "mkdir", path);
-  }
-  return absl::OkStatus();
 }
 
 absl::Status NoContainer(absl::string_view id) {
@@ -163,20 +150,11 @@ absl::Status ContainerDirectory::Remove() {
 }
 
 absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
-  if (path.empty() || path[0] != '/') {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the directory of containers, ", Quoted(path), ", is not absolute"));
-  }
-  RETURN_IF_ERROR(MakeWithParents(path));
-  ASSIGN_OR_RETURN(UniqueFd fd, sys::Open(path, O_RDONLY | O_DIRECTORY));
-  struct stat stat;
-  if (::fstat(fd.get(), &stat) != 0) return FileError(errno, "fstat", path);
-  if (stat.st_uid != ::geteuid() || (stat.st_mode & 022) != 0) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        "the directory of containers, ", Quoted(path),
-        ", belongs to another user or can be written to by others"));
-  }
-  return StateDirectory(std::move(fd), path);
+  constexpr sys::PrivateDirUse kUse = {.option = "OciRuntimeOptions.root",
+                                       .step = kStep};
+  ASSIGN_OR_RETURN(const std::string clean, sys::CleanPath(path, kUse.option));
+  ASSIGN_OR_RETURN(UniqueFd fd, sys::OpenOrMakePrivateDir(clean, kUse));
+  return StateDirectory(std::move(fd), clean);
 }
 
 absl::StatusOr<ContainerDirectory> StateDirectory::Open(const std::string& id,

@@ -71,8 +71,8 @@ class ContainerDirectory final {
 
 class StateDirectory final {
  public:
-  // Makes it with mode 0700 if it is missing. PERMISSION_DENIED if others could
-  // write to it.
+  // Makes it with mode 0700 if it is missing. PERMISSION_DENIED if others can
+  // look into it.
   static absl::StatusOr<StateDirectory> Open(const std::string& path);
 
   // A new one, locked. ALREADY_EXISTS if there is a container of that id.
