@@ -43,6 +43,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "caisson/image.h"
+#include "caisson/layer_diff.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
@@ -265,6 +266,25 @@ class [[nodiscard]] LayerStore final {
   // Opens and locks a kept layer. NOT_FOUND, or FAILED_PRECONDITION while
   // another WritableLayer (or a duplicate of its lock) holds it.
   absl::StatusOr<WritableLayer> OpenWritableLayer(absl::string_view name) const;
+
+  // What `top` changes in `lower`, the layers that it was made for, sorted by
+  // path; see layer_diff.h.
+  absl::StatusOr<std::vector<LayerChange>> Diff(
+      const WritableLayer& top, const LayerSet& lower,
+      const DiffOptions& options = {}) const;
+
+  // The same as a layer (OCI image-spec, layer.md): an uncompressed tar,
+  // written to `out`, a file, socket or pipe. Whoever passes a pipe has SIGPIPE
+  // ignored or blocked. After a failure some of it has been written.
+  absl::Status WriteDiff(const WritableLayer& top, const LayerSet& lower,
+                         BorrowedFd out, const DiffOptions& options = {}) const;
+
+  // All files of an image, or of an image with a writable layer above it, as a
+  // tar without whiteouts; as WriteDiff otherwise.
+  absl::Status Export(const LayerSet& layers, BorrowedFd out,
+                      const DiffOptions& options = {}) const;
+  absl::Status Export(const WritableLayer& top, const LayerSet& lower,
+                      BorrowedFd out, const DiffOptions& options = {}) const;
 
   // Names of the kept layers, sorted.
   absl::StatusOr<std::vector<std::string>> ListWritableLayers() const;

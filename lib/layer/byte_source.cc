@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/sys/open.h"
 
 namespace caisson::layer {
 namespace {
@@ -88,6 +89,20 @@ absl::StatusOr<size_t> ReadFully(ByteSource& source, absl::Span<char> buffer) {
     used += got;
   }
   return used;
+}
+
+absl::StatusOr<uint64_t> CopyTo(ByteSource& source, BorrowedFd fd,
+                                absl::string_view what) {
+  constexpr size_t kBuffer = 256 << 10;
+  const auto buffer = std::make_unique<char[]>(kBuffer);
+  for (uint64_t total = 0;;) {
+    ASSIGN_OR_RETURN(const size_t n,
+                     ReadFully(source, absl::MakeSpan(buffer.get(), kBuffer)));
+    if (n == 0) return total;
+    RETURN_IF_ERROR(
+        sys::WriteAll(fd, absl::string_view(buffer.get(), n), what));
+    total += n;
+  }
 }
 
 absl::StatusOr<uint64_t> Drain(ByteSource& source) {

@@ -75,6 +75,11 @@ class MemorySource final : public ByteSource {
 // Reads until `buffer` is full or the source ends; returns the number of bytes.
 absl::StatusOr<size_t> ReadFully(ByteSource& source, absl::Span<char> buffer);
 
+// Writes everything up to the end to `fd`, which is any file, pipe or socket;
+// `what` names it in errors. Returns the number of bytes.
+absl::StatusOr<uint64_t> CopyTo(ByteSource& source, BorrowedFd fd,
+                                absl::string_view what);
+
 // Reads and discards up to the end; returns the number of bytes.
 absl::StatusOr<uint64_t> Drain(ByteSource& source);
 

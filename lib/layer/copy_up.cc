@@ -65,7 +65,7 @@ absl::Status CopyData(BorrowedFd from, BorrowedFd to, off_t size,
   return absl::OkStatus();
 }
 
-absl::Status CopyRegular(const LowerFile& file, BorrowedFd dir,
+absl::Status CopyRegular(const OverlayFile& file, BorrowedFd dir,
                          const std::string& name,
                          const FileAttributes& attributes,
                          const std::string& path, uint64_t& skipped) {
@@ -82,7 +82,7 @@ absl::Status CopyRegular(const LowerFile& file, BorrowedFd dir,
   return WriteAttributes(to.borrow(), attributes, path, skipped);
 }
 
-absl::Status CopySymlink(const LowerFile& file, BorrowedFd dir,
+absl::Status CopySymlink(const OverlayFile& file, BorrowedFd dir,
                          const std::string& name, const std::string& path) {
   char target[PATH_MAX];
   const ssize_t size = ::readlinkat(file.dir.get(), file.name.c_str(), target,
@@ -97,7 +97,7 @@ absl::Status CopySymlink(const LowerFile& file, BorrowedFd dir,
 
 }  // namespace
 
-absl::Status CopyUp(const LowerFile& file, BorrowedFd dir,
+absl::Status CopyUp(const OverlayFile& file, BorrowedFd dir,
                     const std::string& name, LayerFormat format,
                     const std::string& path) {
   ASSIGN_OR_RETURN(const FileAttributes attributes,

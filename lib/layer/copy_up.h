@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "caisson/unique_fd.h"
-#include "lib/layer/lower_layers.h"
+#include "lib/layer/overlay_view.h"
 #include "lib/layer/unpack.h"
 
 namespace caisson::layer {
@@ -16,7 +16,7 @@ namespace caisson::layer {
 // Makes `name` in `dir`, where nothing of that name may exist, a copy of `file`
 // with all its attributes; holes stay holes. Anything but a directory is
 // possible. `path` names the new file in errors.
-absl::Status CopyUp(const LowerFile& file, BorrowedFd dir,
+absl::Status CopyUp(const OverlayFile& file, BorrowedFd dir,
                     const std::string& name, LayerFormat format,
                     const std::string& path);
 

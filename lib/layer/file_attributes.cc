@@ -64,6 +64,17 @@ absl::Status XattrError(int error, absl::string_view key,
       {.step = "layer.unpack", .path = path, .hint = hint});
 }
 
+// Without the extended ones.
+FileAttributes AttributesOf(const struct stat& status) {
+  FileAttributes attributes;
+  attributes.mode = status.st_mode & 07777;
+  attributes.uid = status.st_uid;
+  attributes.gid = status.st_gid;
+  attributes.mtime_sec = status.st_mtim.tv_sec;
+  attributes.mtime_nsec = static_cast<int32_t>(status.st_mtim.tv_nsec);
+  return attributes;
+}
+
 void TimesOf(const FileAttributes& attributes, timespec (&times)[2]) {
   const int64_t sec = std::clamp(attributes.mtime_sec, kMinTime, kMaxTime);
   times[1].tv_sec = sec;
@@ -122,12 +133,7 @@ absl::StatusOr<FileAttributes> ReadAttributes(BorrowedFd dir,
                                               const std::string& name,
                                               const struct stat& status,
                                               LayerFormat format) {
-  FileAttributes attributes;
-  attributes.mode = status.st_mode & 07777;
-  attributes.uid = status.st_uid;
-  attributes.gid = status.st_gid;
-  attributes.mtime_sec = status.st_mtim.tv_sec;
-  attributes.mtime_nsec = static_cast<int32_t>(status.st_mtim.tv_nsec);
+  FileAttributes attributes = AttributesOf(status);
   ASSIGN_OR_RETURN(attributes.xattrs, sys::ReadXattrsAt(dir, name));
   const absl::string_view prefix = OverlayXattrPrefix(format);
   const std::string escaped = absl::StrCat(prefix, kEscape);
@@ -141,6 +147,35 @@ absl::StatusOr<FileAttributes> ReadAttributes(BorrowedFd dir,
                                !absl::StartsWith(xattr.first, escaped));
                      }),
       xattrs.end());
+  return attributes;
+}
+
+absl::StatusOr<FileAttributes> ReadImageAttributes(BorrowedFd dir,
+                                                   const std::string& name,
+                                                   const struct stat& status,
+                                                   LayerFormat format,
+                                                   const std::string& path) {
+  FileAttributes attributes = AttributesOf(status);
+  ASSIGN_OR_RETURN(std::vector<sys::Xattr> xattrs,
+                   sys::ReadXattrsAt(dir, name));
+  const absl::string_view prefix = OverlayXattrPrefix(format);
+  for (auto& [key, value] : xattrs) {
+    absl::string_view rest = key;
+    if (!prefix.empty() && absl::ConsumePrefix(&rest, prefix)) {
+      if (rest == "redirect" || rest == "metacopy") {
+        return absl::FailedPreconditionError(absl::StrCat(
+            Quoted(path), " has ", key,
+            ": what is here is not all of it; the overlay must be mounted "
+            "with redirect_dir=nofollow (or off) and metacopy=off"));
+      }
+      if (!absl::ConsumePrefix(&rest, kEscape)) continue;
+      key = absl::StrCat(prefix, rest);
+    } else if (!XattrKeyOnDisk(key, format).has_value()) {
+      continue;
+    }
+    attributes.xattrs.emplace_back(std::move(key), std::move(value));
+  }
+  std::sort(attributes.xattrs.begin(), attributes.xattrs.end());
   return attributes;
 }
 

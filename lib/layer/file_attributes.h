@@ -52,6 +52,15 @@ absl::StatusOr<FileAttributes> ReadAttributes(BorrowedFd dir,
                                               const struct stat& status,
                                               LayerFormat format);
 
+// The same as an image has them: without what overlayfs escapes, sorted by
+// name. FAILED_PRECONDITION if overlayfs keeps the file's data or children
+// elsewhere (metacopy, redirect_dir); `path` names the file.
+absl::StatusOr<FileAttributes> ReadImageAttributes(BorrowedFd dir,
+                                                   const std::string& name,
+                                                   const struct stat& status,
+                                                   LayerFormat format,
+                                                   const std::string& path);
+
 // Writes everything to an open regular file or directory: owner, xattrs, mode,
 // times, in this order, because chown(2) clears set-id bits and capabilities.
 // What the file system refuses to store is counted in `skipped`; `path` is for

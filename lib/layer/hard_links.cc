@@ -97,7 +97,7 @@ absl::Status HardLinks::Finish() {
 
 absl::Status HardLinks::LinkToLower(const Pending& link,
                                     const LayerName& target) {
-  ASSIGN_OR_RETURN(const std::optional<LowerFile> file,
+  ASSIGN_OR_RETURN(const std::optional<OverlayFile> file,
                    lowers_.Find(absl::StrJoin(target.parent(), "/"),
                                 std::string(target.base())));
   if (!file.has_value()) {
@@ -150,7 +150,7 @@ absl::StatusOr<bool> HardLinks::IsHidden(const LayerName& target) {
          tree.Path(*parent) != absl::StrJoin(target.parent(), "/");
 }
 
-absl::Status HardLinks::CopyTo(const LowerFile& file, DirId parent,
+absl::Status HardLinks::CopyTo(const OverlayFile& file, DirId parent,
                                const std::string& name) {
   const uint64_t size = S_ISREG(file.status.st_mode)
                             ? static_cast<uint64_t>(file.status.st_size)

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "lib/layer/layer_directory.h"
-#include "lib/layer/lower_layers.h"
+#include "lib/layer/overlay_view.h"
 #include "lib/layer/unpack.h"
 
 namespace caisson::layer {
@@ -20,7 +20,7 @@ namespace caisson::layer {
 // Thread-compatible; all arguments must outlive it.
 class HardLinks final {
  public:
-  HardLinks(LayerDirectory& directory, LowerLayers& lowers,
+  HardLinks(LayerDirectory& directory, OverlayView& lowers,
             const UnpackOptions& options, UnpackStats& stats)
       : directory_(directory),
         lowers_(lowers),
@@ -45,12 +45,12 @@ class HardLinks final {
                                    const LayerName& target);
   absl::Status LinkToLower(const Pending& link, const LayerName& target);
   absl::StatusOr<bool> IsHidden(const LayerName& target);
-  absl::Status CopyTo(const LowerFile& file, DirId parent,
+  absl::Status CopyTo(const OverlayFile& file, DirId parent,
                       const std::string& name);
   absl::StatusOr<bool> Exists(DirId parent, const std::string& name);
 
   LayerDirectory& directory_;
-  LowerLayers& lowers_;
+  OverlayView& lowers_;
   const UnpackOptions& options_;
   UnpackStats& stats_;
   std::vector<Pending> pending_;

@@ -393,6 +393,10 @@ absl::Status LayerDirectory::Remove(DirId parent, const std::string& name) {
   // What this path led through may be gone.
   last_parent_.reset();
   ASSIGN_OR_RETURN(const BorrowedFd dir, Fd(parent));
+  struct stat found;
+  if (::fstatat(dir.get(), name.c_str(), &found, AT_SYMLINK_NOFOLLOW) == 0) {
+    replaced_ = true;
+  }
   const absl::Status status = sys::RemoveTree(dir, name);
   if (!status.ok()) {
     return Annotate(

@@ -76,6 +76,9 @@ class LayerDirectory final {
   // something else than a directory is in the way.
   absl::StatusOr<bool> Materialize(DirId id);
 
+  // Whether Remove has ever found anything.
+  bool replaced() const { return replaced_; }
+
   // Removes whatever has this name.
   absl::Status Remove(DirId parent, const std::string& name);
 
@@ -118,6 +121,7 @@ class LayerDirectory final {
   BorrowedFd CachedFdOf(DirId id);
 
   const UniqueFd root_;
+  bool replaced_ = false;
   const UnpackOptions& options_;
   LayerTree tree_;
   // The parent of the last entry: entries come in the order of directories.

@@ -25,7 +25,7 @@ constexpr uint64_t kHere = sys::kNoSymlinks | RESOLVE_NO_XDEV;
 
 class DirectoryFinisher final {
  public:
-  DirectoryFinisher(LayerDirectory& directory, LowerLayers& lowers,
+  DirectoryFinisher(LayerDirectory& directory, OverlayView& lowers,
                     const UnpackOptions& options, UnpackStats& stats)
       : directory_(directory),
         tree_(directory.tree()),
@@ -103,7 +103,7 @@ class DirectoryFinisher final {
     LayerDir& dir = tree_[id];
     if (plain_ || replaced_[id]) return absl::OkStatus();
     const std::string parent = id == kRootDir ? "" : tree_.Path(dir.parent);
-    ASSIGN_OR_RETURN(const std::optional<LowerFile> lower,
+    ASSIGN_OR_RETURN(const std::optional<OverlayFile> lower,
                      lowers_.Find(parent, id == kRootDir ? "." : dir.name));
     if (!lower.has_value() || !S_ISDIR(lower->status.st_mode)) {
       return absl::OkStatus();
@@ -152,7 +152,7 @@ class DirectoryFinisher final {
 
   LayerDirectory& directory_;
   LayerTree& tree_;
-  LowerLayers& lowers_;
+  OverlayView& lowers_;
   const UnpackOptions& options_;
   UnpackStats& stats_;
   const bool plain_;
@@ -162,7 +162,7 @@ class DirectoryFinisher final {
 
 }  // namespace
 
-absl::Status FinishDirectories(LayerDirectory& directory, LowerLayers& lowers,
+absl::Status FinishDirectories(LayerDirectory& directory, OverlayView& lowers,
                                const UnpackOptions& options,
                                UnpackStats& stats) {
   return DirectoryFinisher(directory, lowers, options, stats).Run();

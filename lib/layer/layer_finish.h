@@ -6,17 +6,17 @@
 
 #include "absl/status/status.h"
 #include "lib/layer/layer_directory.h"
-#include "lib/layer/lower_layers.h"
+#include "lib/layer/overlay_view.h"
 #include "lib/layer/unpack.h"
 
 namespace caisson::layer {
 
 // Writes whiteouts and opaque marks, or removes what they hide (kPlain).
-absl::Status ApplyWhiteouts(LayerDirectory& directory, LowerLayers& lowers,
+absl::Status ApplyWhiteouts(LayerDirectory& directory, OverlayView& lowers,
                             const UnpackOptions& options, UnpackStats& stats);
 
 // Writes owners, modes, times and attributes of all directories.
-absl::Status FinishDirectories(LayerDirectory& directory, LowerLayers& lowers,
+absl::Status FinishDirectories(LayerDirectory& directory, OverlayView& lowers,
                                const UnpackOptions& options,
                                UnpackStats& stats);
 

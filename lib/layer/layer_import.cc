@@ -1,9 +1,7 @@
 #include "lib/layer/layer_import.h"
 
-#include <errno.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -13,18 +11,11 @@
 #include "lib/base/status_macros.h"
 #include "lib/layer/image_name.h"
 #include "lib/layer/unpack.h"
-#include "lib/sys/directory.h"
 
 namespace caisson::layer {
 namespace {
 
 constexpr char kSpool[] = "archive";
-
-LayerFormat FormatOf(LayerStoreFormat format) {
-  return format == LayerStoreFormat::kOverlayUserxattr
-             ? LayerFormat::kOverlayUser
-             : LayerFormat::kOverlayTrusted;
-}
 
 std::string ChainDir(const Digest& chain_id) {
   return std::string(chain_id.hex());
@@ -38,15 +29,13 @@ LayerImport::LayerImport(const StoreDir& store, StoreIndex& index,
     : store_(store), index_(index), limits_(limits), options_(options) {}
 
 absl::StatusOr<std::vector<Digest>> LayerImport::Run(BorrowedFd archive) {
-  ASSIGN_OR_RETURN(pins_,
-                   StoreLock::Open(store_.root(), StoreLock::Mode::kShared));
-  ASSIGN_OR_RETURN(staging_, Staging::Create(store_));
+  ASSIGN_OR_RETURN(staging_, LayerStaging::Begin(store_));
   RETURN_IF_ERROR(ReadArchive(archive));
   RETURN_IF_ERROR(ApplyName());
   RETURN_IF_ERROR(Plan());
   RETURN_IF_ERROR(Unpack());
   RETURN_IF_ERROR(Publish());
-  staging_.reset();
+  staging_->Remove();
   std::vector<Digest> ids;
   for (const ArchivedImage& image : images_) ids.push_back(image.id);
   return ids;
@@ -95,13 +84,13 @@ absl::Status LayerImport::ApplyName() {
 // already from being removed until it is published as part of these images.
 absl::Status LayerImport::Plan() {
   for (const ArchivedImage& image : images_) {
-    RETURN_IF_ERROR(pins_->ShareImage(image.id));
+    RETURN_IF_ERROR(staging_->PinImage(image.id));
     for (const ArchivedLayer& source : image.layers) {
       const auto [it, added] =
           layers_.emplace(source.chain_id, PlannedLayer{.source = &source});
       if (!added) continue;
       PlannedLayer& layer = it->second;
-      RETURN_IF_ERROR(pins_->ShareLayer(source.chain_id));
+      RETURN_IF_ERROR(staging_->PinLayer(source.chain_id));
       ASSIGN_OR_RETURN(const auto record,
                        index_.FindLayer(store_.format(), source.chain_id));
       layer.stored = record.has_value() && store_.HasLayer(source.chain_id);
@@ -122,12 +111,7 @@ absl::Status LayerImport::Unpack() {
     RETURN_IF_ERROR(UnpackImage(image));
   }
   if (missing_.empty()) return absl::OkStatus();
-  // Once for all layers: nothing may be visible that a power failure could
-  // still empty.
-  if (::syncfs(staging_->fd().get()) != 0) {
-    return ErrnoError(errno, "syncfs(staging)", {.step = "layer.sync"});
-  }
-  return absl::OkStatus();
+  return staging_->Sync();
 }
 
 absl::Status LayerImport::UnpackImage(const ArchivedImage& image) {
@@ -151,7 +135,7 @@ absl::StatusOr<UniqueFd> LayerImport::OpenLayer(
     const PlannedLayer& layer) const {
   const Digest& chain_id = layer.source->chain_id;
   if (layer.stored) return store_.OpenLayer(chain_id);
-  return sys::OpenDirectory(staging_->fd(), ChainDir(chain_id) + "/diff");
+  return staging_->OpenLayer(ChainDir(chain_id));
 }
 
 // Keeps up to import_threads layers in flight, the one in use included.
@@ -189,11 +173,6 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
                                      absl::Span<const BorrowedFd> lowers) {
   const ArchivedLayer& source = *layer.source;
   const std::string name = ChainDir(source.chain_id);
-  RETURN_IF_ERROR(sys::MakeDirectory(staging_->fd(), name, 0700));
-  ASSIGN_OR_RETURN(UniqueFd dir, sys::OpenDirectory(staging_->fd(), name));
-  RETURN_IF_ERROR(sys::MakeDirectory(dir.borrow(), "diff", 0700));
-  ASSIGN_OR_RETURN(UniqueFd diff, sys::OpenDirectory(dir.borrow(), "diff"));
-
   ASSIGN_OR_RETURN(LayerStream * stream, StreamOf(source));
   current_ = stream;
   const absl::Cleanup close = [this, &source] {
@@ -202,7 +181,7 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
   };
   RETURN_IF_ERROR(Report(ImportProgress::kUnpacking));
   UnpackOptions options;
-  options.format = FormatOf(limits_.format);
+  options.format = UnpackFormat(limits_.format);
   options.lowers = lowers;
   options.max_entries =
       std::min(limits_.max_layer_entries,
@@ -215,12 +194,13 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
   options.progress = [this](const UnpackProgress&) {
     return Report(ImportProgress::kUnpacking);
   };
-  auto stats = UnpackLayer(stream->tar(), diff.borrow(), options);
+  auto stats = staging_->Unpack(name, stream->tar(), options);
   if (!stats.ok()) {
     return ExplainFailure(*archive_, source, limits_.max_layer_bytes,
                           stats.status());
   }
   RETURN_IF_ERROR(stream->Verify());
+  if (stats->replaced) RETURN_IF_ERROR(KeepWhole(source, name));
   layer.staged = true;
   layer.size = stats->bytes;
   unpacked_bytes_ += stats->bytes;
@@ -230,27 +210,14 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
   return absl::OkStatus();
 }
 
-// Renames what was staged to where it belongs. What another import has put
-// there meanwhile is as good as ours (whatever is in layers/ is complete).
-// `moved` has the names to be taken back if publishing fails.
-absl::Status LayerImport::MoveIntoPlace(std::vector<std::string>& moved) {
-  for (const auto& [chain_id, layer] : layers_) {
-    const std::string name = ChainDir(chain_id);
-    if (layer.staged) {
-      const absl::Status status =
-          sys::RenameNoReplace(staging_->fd(), name, store_.layers(), name);
-      if (status.ok()) moved.push_back(name);
-      if (!status.ok() && !absl::IsAlreadyExists(status)) return status;
-    } else if (!store_.HasLayer(chain_id)) {
-      return absl::DataLossError(absl::StrCat(
-          "layer ", chain_id.str(),
-          " vanished from the store's directory during the import"));
-    }
-  }
-  // Also if all of it was there: who put it there may have been killed before
-  // it was synced.
-  if (missing_.empty()) return absl::OkStatus();
-  return sys::SyncDirectory(store_.layers(), "layers");
+// An entry that another one of the same layer replaced is nowhere else.
+absl::Status LayerImport::KeepWhole(const ArchivedLayer& source,
+                                    const std::string& name) {
+  ASSIGN_OR_RETURN(auto again,
+                   LayerStream::Open(*archive_, source, limits_.max_layer_bytes,
+                                     /*threaded=*/false));
+  RETURN_IF_ERROR(staging_->KeepWhole(name, again->tar()));
+  return again->Verify();
 }
 
 std::vector<ImageRecord> LayerImport::Records() const {
@@ -274,18 +241,12 @@ std::vector<ImageRecord> LayerImport::Records() const {
 
 absl::Status LayerImport::Publish() {
   RETURN_IF_ERROR(Report(ImportProgress::kPublishing));
-  ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store_.root()));
-  std::vector<std::string> moved;
-  absl::Cleanup take_back = [this, &moved] {
-    for (const std::string& name : moved) {
-      sys::RenameNoReplace(store_.layers(), name, staging_->fd(), name)
-          .IgnoreError();
-    }
-  };
-  RETURN_IF_ERROR(MoveIntoPlace(moved));
-  RETURN_IF_ERROR(index_.Add(store_.format(), Records()));
-  std::move(take_back).Cancel();
-  return absl::OkStatus();
+  std::set<Digest> staged;
+  std::set<Digest> stored;
+  for (const auto& [chain_id, layer] : layers_) {
+    (layer.staged ? staged : stored).insert(chain_id);
+  }
+  return staging_->Publish(index_, staged, stored, Records());
 }
 
 absl::Status LayerImport::Report(ImportProgress::Phase phase) {

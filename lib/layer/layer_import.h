@@ -25,10 +25,10 @@
 #include "lib/layer/archived_image.h"
 #include "lib/layer/digest.h"
 #include "lib/layer/image_archive.h"
+#include "lib/layer/layer_staging.h"
 #include "lib/layer/layer_stream.h"
 #include "lib/layer/store_dir.h"
 #include "lib/layer/store_index.h"
-#include "lib/layer/store_lock.h"
 
 namespace caisson::layer {
 
@@ -60,8 +60,8 @@ class LayerImport final {
   absl::StatusOr<LayerStream*> StreamOf(const ArchivedLayer& layer);
   absl::Status StageLayer(PlannedLayer& layer,
                           absl::Span<const BorrowedFd> lowers);
+  absl::Status KeepWhole(const ArchivedLayer& source, const std::string& name);
   absl::Status Publish();
-  absl::Status MoveIntoPlace(std::vector<std::string>& moved);
   std::vector<ImageRecord> Records() const;
   absl::Status Report(ImportProgress::Phase phase);
 
@@ -70,8 +70,7 @@ class LayerImport final {
   const LayerStoreOptions& limits_;
   const ImportOptions& options_;
 
-  std::optional<StoreLock> pins_;
-  std::optional<Staging> staging_;
+  std::optional<LayerStaging> staging_;
   std::unique_ptr<ImageArchive> archive_;
   std::vector<ArchivedImage> images_;
   std::map<Digest, PlannedLayer> layers_;  // by chain_id

@@ -21,7 +21,7 @@ namespace {
 
 class OverlayWhiteouts final {
  public:
-  OverlayWhiteouts(LayerDirectory& directory, LowerLayers& lowers,
+  OverlayWhiteouts(LayerDirectory& directory, OverlayView& lowers,
                    UnpackStats& stats)
       : directory_(directory),
         tree_(directory.tree()),
@@ -48,8 +48,10 @@ class OverlayWhiteouts final {
           "whiteouts of what the lower layers have; they are not known");
     }
     tree_[kRootDir].opaque = false;
-    ASSIGN_OR_RETURN(const std::vector<std::string> names, lowers_.RootNames());
-    for (const std::string& name : names) tree_.AddWhiteout(kRootDir, name);
+    ASSIGN_OR_RETURN(const std::vector<OverlayFile> files, lowers_.List(""));
+    for (const OverlayFile& file : files) {
+      tree_.AddWhiteout(kRootDir, file.name);
+    }
     return directory_.CheckMemory();
   }
 
@@ -78,7 +80,7 @@ class OverlayWhiteouts final {
   absl::Status Write(DirId dir, const std::string& name) {
     if (hidden_[dir] || !tree_.IsAlive(dir)) return absl::OkStatus();
     if (lowers_.known()) {
-      ASSIGN_OR_RETURN(const std::optional<LowerFile> file,
+      ASSIGN_OR_RETURN(const std::optional<OverlayFile> file,
                        lowers_.Find(tree_.Path(dir), name));
       if (!file.has_value()) return absl::OkStatus();
     }
@@ -104,7 +106,7 @@ class OverlayWhiteouts final {
 
   LayerDirectory& directory_;
   LayerTree& tree_;
-  LowerLayers& lowers_;
+  OverlayView& lowers_;
   UnpackStats& stats_;
   std::vector<bool> hidden_;
 };
@@ -174,7 +176,7 @@ class PlainWhiteouts final {
 
 }  // namespace
 
-absl::Status ApplyWhiteouts(LayerDirectory& directory, LowerLayers& lowers,
+absl::Status ApplyWhiteouts(LayerDirectory& directory, OverlayView& lowers,
                             const UnpackOptions& options, UnpackStats& stats) {
   if (options.format == LayerFormat::kPlain) {
     return PlainWhiteouts(directory, stats).Apply();

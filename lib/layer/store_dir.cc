@@ -21,7 +21,6 @@
 namespace caisson::layer {
 namespace {
 
-constexpr char kDiff[] = "diff";
 constexpr char kIndexFile[] = "index.db";
 
 // Opens `path`, making it if its parent exists.
@@ -97,6 +96,12 @@ const char* FormatName(LayerStoreFormat format) {
   return "";
 }
 
+LayerFormat UnpackFormat(LayerStoreFormat format) {
+  return format == LayerStoreFormat::kOverlayUserxattr
+             ? LayerFormat::kOverlayUser
+             : LayerFormat::kOverlayTrusted;
+}
+
 absl::StatusOr<StoreDir> StoreDir::Open(const std::string& path,
                                         LayerStoreFormat format) {
   StoreDir store;
@@ -138,6 +143,12 @@ absl::StatusOr<std::string> StoreDir::IndexPath() const {
 
 absl::StatusOr<UniqueFd> StoreDir::OpenLayer(const Digest& chain_id) const {
   return sys::OpenDirectory(layers(), absl::StrCat(chain_id.hex(), "/", kDiff));
+}
+
+absl::StatusOr<UniqueFd> StoreDir::OpenTarSplitOf(
+    const Digest& chain_id) const {
+  return sys::OpenAt2(layers(), absl::StrCat(chain_id.hex(), "/", kTarSplit),
+                      O_RDONLY, sys::kNoSymlinks);
 }
 
 bool StoreDir::HasLayer(const Digest& chain_id) const {

@@ -3,7 +3,8 @@
 //   index.db              images, names and which layers there are (SQLite)
 //   store.lock            store_lock.h
 //   empty/                the one layer of an image without layers
-//   layers/FORMAT/CHAIN/diff   a layer; CHAIN are 64 hexadecimal digits
+//   layers/FORMAT/CHAIN/{diff,tar-split}
+//                         a layer; CHAIN are 64 hexadecimal digits
 //   staging/RANDOM/       what an import builds, or a removal takes apart
 //   writable/RANDOM/{upper,work}
 //   kept/NAME/{upper,work}
@@ -22,16 +23,23 @@
 #include "caisson/layer_store.h"
 #include "caisson/unique_fd.h"
 #include "lib/layer/digest.h"
+#include "lib/layer/unpack.h"
 #include "lib/sys/owned_dir.h"
 
 namespace caisson::layer {
 
 inline constexpr char kWritable[] = "writable";
 inline constexpr char kKept[] = "kept";
+// Of one layer.
+inline constexpr char kDiff[] = "diff";
+inline constexpr char kTarSplit[] = "tar-split";
 
 // "overlay", "overlay-userxattr": the directory below layers/, and the column
 // in the index.
 const char* FormatName(LayerStoreFormat format);
+
+// The same for who reads and writes layers.
+LayerFormat UnpackFormat(LayerStoreFormat format);
 
 class StoreDir final {
  public:
@@ -51,6 +59,9 @@ class StoreDir final {
 
   // The root of an unpacked layer. NOT_FOUND if it is not there.
   absl::StatusOr<UniqueFd> OpenLayer(const Digest& chain_id) const;
+  // What puts its tar together again (tar_split.h). NOT_FOUND if it is not
+  // there.
+  absl::StatusOr<UniqueFd> OpenTarSplitOf(const Digest& chain_id) const;
   bool HasLayer(const Digest& chain_id) const;
   absl::StatusOr<UniqueFd> OpenEmptyLayer() const;
 

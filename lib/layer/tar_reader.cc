@@ -44,8 +44,12 @@ absl::string_view TarTypeName(TarType type) {
   return "entry";
 }
 
-TarReader::TarReader(ByteSource& source, const TarLimits& limits)
-    : source_(source), limits_(limits), buffer_(new char[kBufferSize]) {}
+TarReader::TarReader(ByteSource& source, const TarLimits& limits,
+                     TarObserver* observer)
+    : source_(source),
+      limits_(limits),
+      observer_(observer),
+      buffer_(new char[kBufferSize]) {}
 
 TarReader::~TarReader() = default;
 
@@ -63,7 +67,10 @@ absl::Status TarReader::Truncated(absl::string_view where) const {
 
 // ---- the buffer ----
 
-void TarReader::Take(size_t count) {
+void TarReader::Take(size_t count, Use use) {
+  if (observer_ != nullptr && use == Use::kRaw) {
+    observer_->Raw(absl::string_view(buffer_.get() + begin_, count));
+  }
   begin_ += count;
   offset_ += count;
 }
@@ -100,7 +107,7 @@ void TarReader::StartData(uint64_t size) {
   padding_ = TarPadding(size);
 }
 
-absl::StatusOr<absl::string_view> TarReader::TakeData(size_t limit) {
+absl::StatusOr<absl::string_view> TarReader::TakeData(size_t limit, Use use) {
   if (data_remaining_ == 0 || limit == 0) return absl::string_view();
   if (begin_ == end_) {
     RETURN_IF_ERROR(Fill());
@@ -109,23 +116,36 @@ absl::StatusOr<absl::string_view> TarReader::TakeData(size_t limit) {
   const size_t count =
       std::min<uint64_t>(std::min(limit, end_ - begin_), data_remaining_);
   const absl::string_view chunk(buffer_.get() + begin_, count);
-  Take(count);
+  Take(count, use);
   data_remaining_ -= count;
   return chunk;
 }
 
 absl::StatusOr<absl::string_view> TarReader::ReadChunk() {
   RETURN_IF_ERROR(failure_);
-  absl::StatusOr<absl::string_view> chunk = TakeData(SIZE_MAX);
+  absl::StatusOr<absl::string_view> chunk = TakeData(SIZE_MAX, Use::kFileData);
   if (!chunk.ok()) return failure_ = Annotate(chunk.status(), Where());
   return chunk;
 }
 
 absl::StatusOr<size_t> TarReader::Read(absl::Span<char> buffer) {
   RETURN_IF_ERROR(failure_);
-  absl::StatusOr<absl::string_view> chunk = TakeData(buffer.size());
+  absl::StatusOr<absl::string_view> chunk =
+      TakeData(buffer.size(), Use::kFileData);
   if (!chunk.ok()) return failure_ = Annotate(chunk.status(), Where());
   return chunk->copy(buffer.data(), chunk->size());
+}
+
+// Reads `rest` bytes behind an empty buffer, to be seen by the observer.
+absl::Status TarReader::PassOver(uint64_t& rest) {
+  while (rest > 0) {
+    RETURN_IF_ERROR(Fill());
+    if (begin_ == end_) return Truncated("the data of the entry");
+    const size_t count = std::min<uint64_t>(end_ - begin_, rest);
+    Take(count);
+    rest -= count;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status TarReader::SkipData() {
@@ -134,6 +154,10 @@ absl::Status TarReader::SkipData() {
     Take(buffered);
     *rest -= buffered;
     if (*rest == 0) continue;
+    if (observer_ != nullptr) {
+      RETURN_IF_ERROR(PassOver(*rest));
+      continue;
+    }
     RETURN_IF_ERROR(source_.Skip(*rest));
     offset_ += *rest;
     *rest = 0;
@@ -251,7 +275,8 @@ absl::StatusOr<std::string> TarReader::ReadPayload() {
   }
   std::string payload;
   while (data_remaining_ > 0) {
-    ASSIGN_OR_RETURN(const absl::string_view chunk, TakeData(SIZE_MAX));
+    ASSIGN_OR_RETURN(const absl::string_view chunk,
+                     TakeData(SIZE_MAX, Use::kRaw));
     payload.append(chunk.data(), chunk.size());
   }
   return payload;

@@ -92,10 +92,21 @@ struct TarEntry {
   uint64_t header_offset = 0;  // of the entry's own header in the stream
 };
 
+// Sees what a reader passes over.
+class TarObserver {
+ public:
+  virtual ~TarObserver() = default;
+  // The next bytes of the stream that Read and ReadChunk do not answer:
+  // headers, padding, data that nobody read, everything behind the end.
+  virtual void Raw(absl::string_view bytes) = 0;
+};
+
 class TarReader final {
  public:
-  // `source` must outlive the reader, which reads ahead of what it answers.
-  TarReader(ByteSource& source, const TarLimits& limits);
+  // `source` and `observer` must outlive the reader, which reads ahead of what
+  // it answers.
+  TarReader(ByteSource& source, const TarLimits& limits,
+            TarObserver* observer = nullptr);
   ~TarReader();
   TarReader(const TarReader&) = delete;
   TarReader& operator=(const TarReader&) = delete;
@@ -135,16 +146,19 @@ class TarReader final {
   absl::StatusOr<std::vector<TarExtent>> ReadSparseMapInData();
 
   void StartData(uint64_t size);
-  absl::StatusOr<absl::string_view> TakeData(size_t limit);
+  enum class Use { kFileData, kRaw };
+  absl::StatusOr<absl::string_view> TakeData(size_t limit, Use use);
+  absl::Status PassOver(uint64_t& rest);
   absl::Status SkipData();
   absl::Status Fill();
   absl::StatusOr<absl::string_view> TakeBlock();
-  void Take(size_t count);
+  void Take(size_t count, Use use = Use::kRaw);
   absl::Status Truncated(absl::string_view where) const;
   std::string Where() const;
 
   ByteSource& source_;
   const TarLimits limits_;
+  TarObserver* const observer_;
   std::unique_ptr<char[]> buffer_;
   size_t begin_ = 0;  // unread bytes of buffer_
   size_t end_ = 0;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -22,7 +23,7 @@
 #include "lib/layer/hard_links.h"
 #include "lib/layer/layer_directory.h"
 #include "lib/layer/layer_finish.h"
-#include "lib/layer/lower_layers.h"
+#include "lib/layer/overlay_view.h"
 
 namespace caisson::layer {
 namespace {
@@ -41,11 +42,37 @@ constexpr uint32_t kMaxMinor = (1u << 20) - 1;
 
 constexpr uint64_t kProgressInterval = 1 << 20;
 
+// Zeros of this length become a hole; they are looked for in such steps.
+constexpr size_t kMinHole = 32 << 10;
+constexpr size_t kHoleStep = 4 << 10;
+
+// Whole steps of zeros at the front.
+size_t LeadingZeros(absl::string_view data) {
+  static constexpr char kZeros[kHoleStep] = {};
+  size_t count = 0;
+  while (data.size() - count >= kHoleStep &&
+         ::memcmp(data.data() + count, kZeros, kHoleStep) == 0) {
+    count += kHoleStep;
+  }
+  return count;
+}
+
+// What to write before looking for zeros again. Precondition: no more than
+// `zeros` at the front.
+size_t UpToZeros(absl::string_view data, size_t zeros) {
+  size_t count = std::min(data.size(), zeros + kHoleStep);
+  while (count < data.size() &&
+         LeadingZeros(data.substr(count, kMinHole)) < kMinHole) {
+    count = std::min(data.size(), count + kHoleStep);
+  }
+  return count;
+}
+
 class LayerUnpacker final {
  public:
   LayerUnpacker(ByteSource& tar, LayerDirectory& directory,
                 const UnpackOptions& options)
-      : reader_(tar, options.tar),
+      : reader_(tar, options.tar, options.split),
         directory_(directory),
         options_(options),
         lowers_(options.lowers, options.format),
@@ -80,7 +107,7 @@ class LayerUnpacker final {
   TarReader reader_;
   LayerDirectory& directory_;
   const UnpackOptions& options_;
-  LowerLayers lowers_;
+  OverlayView lowers_;
   UnpackStats stats_;
   HardLinks links_;
   uint64_t reported_ = 0;
@@ -109,6 +136,7 @@ absl::StatusOr<UnpackStats> LayerUnpacker::Run() {
   }
   stats_.tar_bytes = reader_.data_offset();
   RETURN_IF_ERROR(Finish());
+  stats_.replaced = directory_.replaced();
   return stats_;
 }
 
@@ -277,7 +305,14 @@ absl::Status LayerUnpacker::WriteData(const TarEntry& entry, BorrowedFd fd,
   const absl::Span<const TarExtent> extents =
       entry.sparse ? absl::MakeConstSpan(entry.extents)
                    : absl::MakeConstSpan(&whole, 1);
+  if (options_.split != nullptr) {
+    const std::string path = directory_.tree().Path(parent, base);
+    for (const TarExtent& extent : extents) {
+      options_.split->Data(path, extent.offset, extent.length);
+    }
+  }
   absl::string_view chunk;
+  uint64_t written = 0;  // up to here
   for (const TarExtent& extent : extents) {
     uint64_t at = extent.offset;
     const uint64_t end = extent.offset + extent.length;
@@ -290,16 +325,25 @@ absl::Status LayerUnpacker::WriteData(const TarEntry& entry, BorrowedFd fd,
         chunk = *next;
         if (chunk.empty()) return absl::InternalError("its data is missing");
       }
-      const ssize_t n = ::pwrite(fd.get(), chunk.data(),
-                                 std::min<uint64_t>(chunk.size(), end - at),
-                                 static_cast<off_t>(at));
+      const absl::string_view piece =
+          chunk.substr(0, std::min<uint64_t>(chunk.size(), end - at));
+      const size_t zeros = LeadingZeros(piece);
+      if (zeros >= kMinHole) {
+        chunk.remove_prefix(zeros);
+        at += zeros;
+        continue;
+      }
+      const ssize_t n =
+          ::pwrite(fd.get(), piece.data(), UpToZeros(piece, zeros),
+                   static_cast<off_t>(at));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return directory_.Error(errno, "pwrite", parent, base);
       chunk.remove_prefix(static_cast<size_t>(n));
       at += static_cast<uint64_t>(n);
+      written = at;
     }
   }
-  if (entry.sparse &&
+  if (written < entry.size &&
       ::ftruncate(fd.get(), static_cast<off_t>(entry.size)) != 0) {
     return directory_.Error(errno, "ftruncate", parent, base);
   }

@@ -40,7 +40,7 @@
 //   escaped (overlay.overlay.*, Linux 6.7) where the format interprets them and
 //   skipped where it does not.
 // - A character device 0:0 is refused: it would be an overlay whiteout.
-// - Sparse files are written as holes.
+// - Sparse files are written as holes, and so are long runs of zeros.
 #ifndef CAISSON_LIB_LAYER_UNPACK_H_
 #define CAISSON_LIB_LAYER_UNPACK_H_
 
@@ -55,6 +55,7 @@
 #include "caisson/unique_fd.h"
 #include "lib/layer/byte_source.h"
 #include "lib/layer/tar_reader.h"
+#include "lib/layer/tar_split.h"
 
 namespace caisson::layer {
 
@@ -92,6 +93,8 @@ struct UnpackOptions {
   // Memory for what is only decided at the end: directories, whiteouts, links.
   size_t max_memory_bytes = size_t{256} << 20;
   TarLimits tar;
+  // If set, is told of every byte of the tar (tar_split.h).
+  TarSplitWriter* split = nullptr;
 
   // Called about once per MiB of tar stream, if set; an error stops the
   // unpacking and is returned.
@@ -106,6 +109,8 @@ struct UnpackStats {
   uint64_t copied_up = 0;  // hard link targets taken from lower layers
   uint64_t skipped_xattrs = 0;
   uint64_t skipped_devices = 0;  // kOverlayUser without CAP_MKNOD
+  // Whether the layer lacks data that the tar has: an entry replaced another.
+  bool replaced = false;
 };
 
 // Reads `tar` to its end and applies it to `dir`, a directory that must be

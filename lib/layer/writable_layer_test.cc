@@ -12,12 +12,15 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "caisson/layer_store.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
+#include "lib/layer/byte_source.h"
+#include "lib/layer/tar_reader.h"
 #include "lib/layer/test_image.h"
 #include "lib/layer/test_store.h"
 #include "lib/layer/test_tar.h"
@@ -280,6 +283,66 @@ TEST_F(WritableLayerTest, MountsAsAnOverlay) {
   EXPECT_EQ(::faccessat(top.upper().get(), "made", F_OK, 0), 0);
   EXPECT_OK(top.Destroy());  // with the work directory as overlayfs left it
   EXPECT_THAT(Entries("writable"), IsEmpty());
+}
+
+// ---- what was changed ----
+
+// The names of the entries of a tar, in order.
+std::vector<std::string> NamesInTar(const std::string& path) {
+  std::vector<std::string> names;
+  const std::string tar = ReadFile(path);
+  MemorySource source(tar);
+  TarReader reader(source, {});
+  for (;;) {
+    auto entry = reader.Next();
+    EXPECT_OK(entry);
+    if (!entry.ok() || !entry->has_value()) return names;
+    names.push_back((*entry)->name);
+  }
+}
+
+TEST_F(WritableLayerTest, TellsWhatWasChanged) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(
+      auto images,
+      store.Import(Write("a.tar", OciArchive({SampleImage("a", 2)}))));
+  ASSERT_OK_AND_ASSIGN(LayerSet lower, store.OpenLayers(images[0]));
+  ASSERT_OK_AND_ASSIGN(WritableLayer top,
+                       store.CreateWritableLayer({.lower = &lower}));
+  ASSERT_OK_AND_ASSIGN(auto changes, store.Diff(top, lower));
+  EXPECT_THAT(changes, IsEmpty());
+  // As overlayfs would have written it.
+  ASSERT_TRUE(WriteFileIn(top.upper(), "new", "x"));
+  ASSERT_TRUE(WriteFileIn(top.upper(), "shared", "y"));
+  ASSERT_EQ(::mknodat(top.upper().get(), "layer0", S_IFCHR, 0), 0);
+  ASSERT_OK_AND_ASSIGN(changes, store.Diff(top, lower));
+  std::vector<std::string> lines;
+  for (const LayerChange& change : changes) lines.push_back(change.ToString());
+  EXPECT_THAT(lines, ElementsAre("D /layer0", "A /new", "C /shared"));
+
+  const auto create = [this](const char* name) {
+    return UniqueFd(::open((temp_.path() + "/" + name).c_str(),
+                           O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  };
+  ASSERT_OK(store.WriteDiff(top, lower, create("diff.tar").borrow()));
+  EXPECT_THAT(NamesInTar(temp_.path() + "/diff.tar"),
+              ElementsAre("./", ".wh.layer0", "new", "shared"));
+  ASSERT_OK(store.Export(top, lower, create("all.tar").borrow()));
+  EXPECT_THAT(NamesInTar(temp_.path() + "/all.tar"),
+              ElementsAre("./", "layer1", "new", "shared"));
+  ASSERT_OK(store.Export(lower, create("image.tar").borrow()));
+  EXPECT_THAT(NamesInTar(temp_.path() + "/image.tar"),
+              ElementsAre("./", "layer0", "layer1", "shared"));
+  DiffOptions cancelled;
+  cancelled.progress = [](uint64_t) { return false; };
+  ASSERT_EQ(::ftruncate(UniqueFd(::openat(top.upper().get(), "new",
+                                          O_WRONLY | O_CLOEXEC))
+                            .get(),
+                        4 << 20),
+            0);
+  EXPECT_THAT(
+      store.WriteDiff(top, lower, create("none.tar").borrow(), cancelled),
+      StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
 }
 
 }  // namespace

@@ -1,0 +1,113 @@
+#include "lib/layer/layer_staging.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/layer/tar_split.h"
+#include "lib/sys/directory.h"
+
+namespace caisson::layer {
+
+absl::StatusOr<LayerStaging> LayerStaging::Begin(const StoreDir& store) {
+  ASSIGN_OR_RETURN(StoreLock pins,
+                   StoreLock::Open(store.root(), StoreLock::Mode::kShared));
+  ASSIGN_OR_RETURN(Staging staging, Staging::Create(store));
+  return LayerStaging(store, std::move(pins), std::move(staging));
+}
+
+absl::StatusOr<UnpackStats> LayerStaging::Unpack(const std::string& name,
+                                                 ByteSource& tar,
+                                                 UnpackOptions options) {
+  RETURN_IF_ERROR(sys::MakeDirectory(fd(), name, 0700));
+  ASSIGN_OR_RETURN(UniqueFd dir, sys::OpenDirectory(fd(), name));
+  RETURN_IF_ERROR(sys::MakeDirectory(dir.borrow(), kDiff, 0700));
+  ASSIGN_OR_RETURN(UniqueFd diff, sys::OpenDirectory(dir.borrow(), kDiff));
+  TarSplitWriter split;
+  RETURN_IF_ERROR(split.Create(dir.borrow(), kTarSplit));
+  options.split = &split;
+  ASSIGN_OR_RETURN(UnpackStats stats, UnpackLayer(tar, diff.borrow(), options));
+  RETURN_IF_ERROR(split.Finish());
+  return stats;
+}
+
+absl::Status LayerStaging::KeepWhole(const std::string& name, ByteSource& tar) {
+  constexpr size_t kBuffer = 64 << 10;
+  ASSIGN_OR_RETURN(UniqueFd dir, sys::OpenDirectory(fd(), name));
+  TarSplitWriter split;
+  RETURN_IF_ERROR(split.Create(dir.borrow(), kTarSplit));
+  const auto buffer = std::make_unique<char[]>(kBuffer);
+  for (;;) {
+    ASSIGN_OR_RETURN(const size_t n,
+                     tar.Read(absl::MakeSpan(buffer.get(), kBuffer)));
+    if (n == 0) return split.Finish();
+    split.Raw(absl::string_view(buffer.get(), n));
+  }
+}
+
+absl::Status LayerStaging::Rename(const std::string& from,
+                                  const Digest& chain_id) {
+  return sys::RenameNoReplace(fd(), from, fd(), std::string(chain_id.hex()));
+}
+
+absl::StatusOr<UniqueFd> LayerStaging::OpenLayer(
+    const std::string& name) const {
+  return sys::OpenDirectory(fd(), absl::StrCat(name, "/", kDiff));
+}
+
+// Once for all layers: nothing may be visible that a power failure could still
+// empty.
+absl::Status LayerStaging::Sync() {
+  if (::syncfs(fd().get()) == 0) return absl::OkStatus();
+  return ErrnoError(errno, "syncfs(staging)", {.step = "layer.sync"});
+}
+
+// Renames what was staged to where it belongs. What somebody else has put there
+// meanwhile is as good as ours (whatever is in layers/ is complete). `moved`
+// has the names to be taken back if publishing fails.
+absl::Status LayerStaging::MoveIntoPlace(const std::set<Digest>& staged,
+                                         const std::set<Digest>& stored,
+                                         std::vector<std::string>& moved) {
+  for (const Digest& chain_id : staged) {
+    const std::string name(chain_id.hex());
+    const absl::Status status =
+        sys::RenameNoReplace(fd(), name, store_->layers(), name);
+    if (status.ok()) moved.push_back(name);
+    if (!status.ok() && !absl::IsAlreadyExists(status)) return status;
+  }
+  for (const Digest& chain_id : stored) {
+    if (store_->HasLayer(chain_id)) continue;
+    return absl::DataLossError(
+        absl::StrCat("layer ", chain_id.str(),
+                     " vanished from the store's directory meanwhile"));
+  }
+  // Also if all of it was there: who put it there may have been killed before
+  // it was synced.
+  if (staged.empty()) return absl::OkStatus();
+  return sys::SyncDirectory(store_->layers(), "layers");
+}
+
+absl::Status LayerStaging::Publish(StoreIndex& index,
+                                   const std::set<Digest>& staged,
+                                   const std::set<Digest>& stored,
+                                   const std::vector<ImageRecord>& records) {
+  ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store_->root()));
+  std::vector<std::string> moved;
+  absl::Cleanup take_back = [this, &moved] {
+    for (const std::string& name : moved) {
+      sys::RenameNoReplace(store_->layers(), name, fd(), name).IgnoreError();
+    }
+  };
+  RETURN_IF_ERROR(MoveIntoPlace(staged, stored, moved));
+  RETURN_IF_ERROR(index.Add(store_->format(), records));
+  std::move(take_back).Cancel();
+  return absl::OkStatus();
+}
+
+}  // namespace caisson::layer

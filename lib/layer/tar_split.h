@@ -1,0 +1,76 @@
+// A tar, split into the data of its files, which a layer has on disk anyway,
+// and everything else; and put together again, byte for byte. So a layer whose
+// blob is not kept can still be written with the digest that it came with.
+//
+//   TarSplitWriter split;                        // while a layer is unpacked
+//   RETURN_IF_ERROR(split.Create(dir, "tar-split"));
+//   options.split = &split;                      // UnpackOptions
+//   ... UnpackLayer(...) ...
+//   RETURN_IF_ERROR(split.Finish());
+//
+//   ASSIGN_OR_RETURN(auto tar, OpenTarSplit(file, diff));  // later
+//
+// The format is described in doc/layer-store.md.
+#ifndef CAISSON_LIB_LAYER_TAR_SPLIT_H_
+#define CAISSON_LIB_LAYER_TAR_SPLIT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "caisson/unique_fd.h"
+#include "lib/layer/byte_source.h"
+#include "lib/layer/tar_reader.h"
+
+struct ZSTD_CCtx_s;
+
+namespace caisson::layer {
+
+// Thread-compatible.
+class TarSplitWriter final : public TarObserver {
+ public:
+  TarSplitWriter();
+  ~TarSplitWriter() override;
+
+  // Makes the file `name` in `dir`, or empties it.
+  absl::Status Create(BorrowedFd dir, const std::string& name);
+
+  // Bytes of the tar that are not file data.
+  void Raw(absl::string_view bytes) override;
+  // `length` bytes that are those of the file `path` from `offset` on.
+  void Data(const std::string& path, uint64_t offset, uint64_t length);
+
+  // Writes what is buffered; the first error of all calls.
+  absl::Status Finish();
+
+ private:
+  struct FreeContext {
+    void operator()(ZSTD_CCtx_s* context) const;
+  };
+
+  void Put(absl::string_view bytes);
+  void Compress(int mode);
+
+  UniqueFd fd_;
+  std::unique_ptr<ZSTD_CCtx_s, FreeContext> context_;
+  std::string in_;
+  std::string out_;
+  uint64_t total_ = 0;
+  absl::Status status_;
+};
+
+// The tar that `split` describes with the files in `diff`; both must outlive
+// it. Which of several failures of a damaged file comes first is not specified:
+// all are DATA_LOSS.
+absl::StatusOr<std::unique_ptr<ByteSource>> OpenTarSplit(BorrowedFd split,
+                                                         BorrowedFd diff);
+
+// The length of that tar. Reads all of `split`, but no files.
+absl::StatusOr<uint64_t> TarSplitSize(BorrowedFd split);
+
+}  // namespace caisson::layer
+
+#endif  // CAISSON_LIB_LAYER_TAR_SPLIT_H_
