@@ -125,11 +125,17 @@ NumberTable MakeNumbers(SeccompArchitecture architecture) {
   Entry way = MakeWay(architecture);
   NumberTable table;
   table.audit_arch = way.audit_arch;
-  for (const auto& [number, name] : way.names) {
+  table.names = std::move(way.names);
+  for (const auto& [number, name] : table.names) {
     table.numbers.emplace(name, number);
   }
-  table.names = std::move(way.names);
   return table;
+}
+
+template <SeccompArchitecture kWay>
+const NumberTable& NumbersOnce() {
+  static const auto* const table = new NumberTable(MakeNumbers(kWay));
+  return *table;
 }
 
 constexpr SeccompArchitecture kWaysIntoX86_64[] = {SeccompArchitecture::kX86_64,
@@ -156,23 +162,48 @@ constexpr uint32_t kI386Ipc = 117;
 
 }  // namespace
 
+// Each is made when it is first asked for: a table takes a tenth of a
+// millisecond, and a program that starts one container asks for two or three.
 const std::vector<Entry>& EntriesOf(Architecture architecture) {
-  static const auto* const x86_64 =
-      new std::vector<Entry>(MakeEntries(Architecture::kX86_64));
+  if (architecture == Architecture::kX86_64) {
+    static const auto* const x86_64 =
+        new std::vector<Entry>(MakeEntries(Architecture::kX86_64));
+    return *x86_64;
+  }
   static const auto* const aarch64 =
       new std::vector<Entry>(MakeEntries(Architecture::kAarch64));
-  return architecture == Architecture::kX86_64 ? *x86_64 : *aarch64;
+  return *aarch64;
 }
 
 const NumberTable& NumbersOf(SeccompArchitecture architecture) {
-  static const auto* const tables = [] {
-    auto* made = new std::vector<NumberTable>;
-    for (int i = 0; i <= static_cast<int>(SeccompArchitecture::kArm); ++i) {
-      made->push_back(MakeNumbers(static_cast<SeccompArchitecture>(i)));
-    }
-    return made;
-  }();
-  return (*tables)[static_cast<size_t>(architecture)];
+  switch (architecture) {
+    case SeccompArchitecture::kX86_64:
+      return NumbersOnce<SeccompArchitecture::kX86_64>();
+    case SeccompArchitecture::kX86:
+      return NumbersOnce<SeccompArchitecture::kX86>();
+    case SeccompArchitecture::kX32:
+      return NumbersOnce<SeccompArchitecture::kX32>();
+    case SeccompArchitecture::kAarch64:
+      return NumbersOnce<SeccompArchitecture::kAarch64>();
+    case SeccompArchitecture::kArm:
+      break;
+  }
+  return NumbersOnce<SeccompArchitecture::kArm>();
+}
+
+uint32_t AuditArchOf(SeccompArchitecture architecture) {
+  switch (architecture) {
+    case SeccompArchitecture::kX86_64:
+    case SeccompArchitecture::kX32:
+      return AUDIT_ARCH_X86_64;
+    case SeccompArchitecture::kX86:
+      return AUDIT_ARCH_I386;
+    case SeccompArchitecture::kAarch64:
+      return AUDIT_ARCH_AARCH64;
+    case SeccompArchitecture::kArm:
+      break;
+  }
+  return AUDIT_ARCH_ARM;
 }
 
 absl::Span<const SeccompArchitecture> WaysInto(Architecture architecture) {
@@ -223,14 +254,14 @@ std::string SyscallName(uint32_t audit_arch, uint32_t number) {
   absl::string_view way = "an unknown architecture";
   for (int i = 0; i <= static_cast<int>(SeccompArchitecture::kArm); ++i) {
     const auto architecture = static_cast<SeccompArchitecture>(i);
-    const security::NumberTable& table = NumbersOf(architecture);
-    if (table.audit_arch != audit_arch) continue;
+    if (security::AuditArchOf(architecture) != audit_arch) continue;
     const bool x32 = architecture == SeccompArchitecture::kX32;
     if (x32 != (audit_arch == AUDIT_ARCH_X86_64 &&
                 (number & security::kX32Bit) != 0)) {
       continue;
     }
     way = NameOf(architecture);
+    const security::NumberTable& table = NumbersOf(architecture);
     const auto found = table.names.find(number);
     if (found == table.names.end()) break;
     if (audit_arch == NativeAuditArch() && !x32) return found->second;
@@ -240,7 +271,8 @@ std::string SyscallName(uint32_t audit_arch, uint32_t number) {
 }
 
 uint32_t NativeAuditArch() {
-  return security::EntriesOf(security::kNativeArchitecture)[0].audit_arch;
+  return security::AuditArchOf(
+      security::WaysInto(security::kNativeArchitecture)[0]);
 }
 
 }  // namespace caisson

@@ -54,11 +54,18 @@ inline constexpr uint32_t kNewestNumber = 466;
 // The numbers of one way alone: x32 has bit 30 in its numbers and is not mixed
 // with x86_64.
 struct NumberTable {
-  uint32_t audit_arch;
+  NumberTable() = default;
+  NumberTable(NumberTable&&) = default;
+
+  uint32_t audit_arch = 0;
   std::map<uint32_t, std::string> names;
-  std::multimap<std::string, uint32_t, std::less<>> numbers;
+  // Keys are in `names`.
+  std::multimap<absl::string_view, uint32_t> numbers;
 };
 const NumberTable& NumbersOf(SeccompArchitecture architecture);
+
+// What struct seccomp_data has as `arch`.
+uint32_t AuditArchOf(SeccompArchitecture architecture);
 
 // The ways into a kernel of `architecture`, its own first.
 absl::Span<const SeccompArchitecture> WaysInto(Architecture architecture);
