@@ -262,6 +262,16 @@ class [[nodiscard]] Cgroup final {
   // O_DIRECTORY), in the order of paths(). FAILED_PRECONDITION if it was
   // destroyed.
   static absl::StatusOr<Cgroup> Attach(std::vector<UniqueFd> lifelines);
+  // The group at a prescribed place, by what path() and paths() were; it is
+  // disowned. Directories that are gone are left out. Nothing else of the host
+  // is looked at, so CreateChild() is FAILED_PRECONDITION and v1_directories()
+  // is empty. FAILED_PRECONDITION if it was destroyed.
+  static absl::StatusOr<Cgroup> Attach(const std::string& path,
+                                       const std::vector<CgroupPath>& paths);
+
+  // Whether a directory above was made by this library, and so is left for
+  // CgroupParent::Recover() when the group is gone.
+  bool IsBelowMadeDirectory() const;
 
  private:
   friend class CgroupParent;

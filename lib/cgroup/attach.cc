@@ -82,6 +82,20 @@ bool IsInIt(const CgroupPath& place, const Dir& dir) {
                                  });
 }
 
+// Of one directory; the root of a hierarchy, and what freezes nothing, is
+// thawed.
+absl::StatusOr<CgroupFreezeState> StateOf(const CgroupPath& place,
+                                          GroupsAbove above) {
+  if (place.version == CgroupVersion::kV1 &&
+      !Has(place, CgroupController::kFreezer)) {
+    return CgroupFreezeState::kThawed;
+  }
+  ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
+  const auto state = FreezeStateOf(Filesystem(), place.version, dir, above);
+  if (IsMissing(state.status())) return CgroupFreezeState::kThawed;
+  return state;
+}
+
 }  // namespace
 
 absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group) {
@@ -104,16 +118,21 @@ absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group) {
   return entry;
 }
 
-absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group) {
-  const Filesystem filesystem;
+absl::StatusOr<CgroupFreezeState> FreezeState(
+    const std::vector<CgroupPath>& group) {
+  CgroupFreezeState most = CgroupFreezeState::kThawed;
   for (const CgroupPath& place : group) {
-    const bool v2 = place.version == CgroupVersion::kV2;
-    if (!v2 && !Has(place, CgroupController::kFreezer)) continue;
-    ASSIGN_OR_RETURN(const Dir dir, OpenGroup(place));
+    ASSIGN_OR_RETURN(const CgroupFreezeState state,
+                     StateOf(place, GroupsAbove::kLook));
+    most = std::max(most, state);
+  }
+  return most;
+}
+
+absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group) {
+  for (const CgroupPath& place : group) {
     // In the way of every Launcher::Exec(), so no more than what is cheap.
-    const auto state =
-        FreezeStateOf(filesystem, place.version, dir, GroupsAbove::kSkip);
-    if (IsMissing(state.status())) continue;  // the root of a hierarchy
+    const auto state = StateOf(place, GroupsAbove::kSkip);
     RETURN_IF_ERROR(state.status());
     if (*state == CgroupFreezeState::kThawed) continue;
     return absl::FailedPreconditionError(

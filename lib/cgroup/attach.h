@@ -24,6 +24,10 @@ absl::StatusOr<std::vector<CgroupPath>> PathsOf(pid_t pid);
 // FAILED_PRECONDITION if it was destroyed.
 absl::StatusOr<CgroupEntry> OpenEntry(const std::vector<CgroupPath>& group);
 
+// As Cgroup::FreezeState(). FAILED_PRECONDITION if it was destroyed.
+absl::StatusOr<CgroupFreezeState> FreezeState(
+    const std::vector<CgroupPath>& group);
+
 // FAILED_PRECONDITION if the group is frozen: what enters it would stop.
 absl::Status CheckNotFrozen(const std::vector<CgroupPath>& group);
 

@@ -1,5 +1,6 @@
 #include "caisson/cgroup.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@
 #include "lib/cgroup/lifelines.h"
 #include "lib/cgroup/move.h"
 #include "lib/cgroup/owner.h"
+#include "lib/cgroup/place.h"
 #include "lib/cgroup/stats.h"
 #include "lib/sys/pidfd_open.h"
 
@@ -167,6 +169,22 @@ absl::StatusOr<Cgroup> Cgroup::Attach(std::vector<UniqueFd> lifelines) {
                    cgroup::AttachGroup(std::move(lifelines)));
   group->Disown();
   return Cgroup(std::move(group));
+}
+
+absl::StatusOr<Cgroup> Cgroup::Attach(const std::string& path,
+                                      const std::vector<CgroupPath>& paths) {
+  ASSIGN_OR_RETURN(std::unique_ptr<cgroup::Group> group,
+                   cgroup::AttachGroup(path, paths));
+  group->Disown();
+  return Cgroup(std::move(group));
+}
+
+bool Cgroup::IsBelowMadeDirectory() const {
+  const std::vector<cgroup::Member>& members = group_->members();
+  return std::any_of(members.begin(), members.end(),
+                     [](const cgroup::Member& member) {
+                       return cgroup::IsMade(member.parent->borrow());
+                     });
 }
 
 absl::StatusOr<CgroupParent> CgroupParent::Open(

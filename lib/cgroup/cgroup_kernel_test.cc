@@ -32,6 +32,7 @@ namespace caisson {
 namespace {
 
 using ::caisson::testing::StatusIs;
+using ::testing::_;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -316,6 +317,65 @@ TEST_F(CgroupKernelTest, PrescribedPlaceIsFoundAgainByItsDirectories) {
   // What was made of the path goes when somebody looks after it.
   EXPECT_OK(again.Close());
   EXPECT_OK(CgroupParent::Recover(engine));
+}
+
+// The same for who kept a record, without a look at the host's mounts.
+TEST_F(CgroupKernelTest, PrescribedPlaceIsFoundAgainByItsPaths) {
+  CgroupParentOptions engine = options();
+  engine.path += "/engine/pod";
+  engine.prescribed = true;
+  const std::string path = engine.path + "/c1";
+  std::vector<CgroupPath> paths;
+  std::optional<Child> child;
+  {
+    ASSERT_OK_AND_ASSIGN(CgroupParent parent, CgroupParent::Open(engine));
+    ASSERT_OK_AND_ASSIGN(
+        Cgroup group,
+        parent.Create({.name = "c1",
+                       .limits = {.pids_max = 20},
+                       .controllers = {CgroupController::kPids}}));
+    child.emplace(group, Sleep);
+    paths = group.paths();
+    group.Disown();
+  }
+  std::vector<CgroupPath> more = paths;
+  more.push_back(paths[0]);
+  more.back().directory += "/gone";
+  ASSERT_OK_AND_ASSIGN(Cgroup group, Cgroup::Attach(path, more));
+  EXPECT_EQ(group.path(), path);
+  EXPECT_EQ(group.name(), "c1");
+  EXPECT_EQ(group.paths().size(), paths.size());
+  EXPECT_TRUE(group.IsBelowMadeDirectory());
+  EXPECT_THAT(*group.Processes(), ElementsAre(child->pid()));
+  EXPECT_OK(group.SetLimits({.pids_max = 30}));
+  EXPECT_EQ(ReadFile(DirectoryOf(group, CgroupController::kPids) + "/pids.max"),
+            "30");
+  EXPECT_OK(group.OpenStats());
+  EXPECT_THAT(group.v1_directories(), IsEmpty());
+  EXPECT_THAT(group.CreateChild({.name = "below"}),
+              StatusIs(absl::StatusCode::kFailedPrecondition, _));
+  std::vector<CgroupPath> wrong = paths;
+  wrong[0].version = paths[0].version == CgroupVersion::kV2
+                         ? CgroupVersion::kV1
+                         : CgroupVersion::kV2;
+  EXPECT_THAT(Cgroup::Attach(path, wrong),
+              StatusIs(absl::StatusCode::kInvalidArgument, _));
+  wrong = paths;
+  wrong[0].directory = "/tmp";
+  EXPECT_THAT(Cgroup::Attach(path, wrong),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("no control group")));
+  EXPECT_OK(group.Destroy());
+  EXPECT_EQ(child->Wait(), SIGKILL);
+  EXPECT_THAT(
+      Cgroup::Attach(path, paths),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("destroyed")));
+  EXPECT_OK(CgroupParent::Recover(engine));
+  EXPECT_NE(
+      ::access(
+          paths[0].directory.substr(0, paths[0].directory.rfind('/')).c_str(),
+          F_OK),
+      0);
 }
 
 }  // namespace

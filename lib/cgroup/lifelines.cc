@@ -104,6 +104,25 @@ absl::StatusOr<ControllerSet> ControllersIn(const Filesystem& filesystem,
   return controllers;
 }
 
+// A parent cannot become another while its child is open.
+absl::Status AddParent(Member& member) {
+  const int parent =
+      ::openat(member.dir.fd.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (parent < 0) {
+    return ErrnoError(
+        errno, absl::StrCat("open(", Quoted(member.dir.path + "/.."), ")"),
+        {.step = "cgroup.attach", .path = member.dir.path});
+  }
+  member.parent = std::make_shared<const UniqueFd>(parent);
+  return absl::OkStatus();
+}
+
+void SetThreaded(const Filesystem& filesystem, Member& member) {
+  if (member.version != CgroupVersion::kV2) return;
+  const auto type = filesystem.Read(member.dir, "cgroup.type");
+  member.threaded = type.ok() && absl::StartsWith(*type, "threaded");
+}
+
 }  // namespace
 
 absl::StatusOr<bool> TryLock(const Dir& dir) {
@@ -186,19 +205,11 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
     member.version = version;
     member.hierarchy = hierarchy;
     member.attached = true;
-    // Its parent cannot become another while it is open.
-    const int parent =
-        ::openat(lifeline.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (parent < 0) {
-      return ErrnoError(errno, absl::StrCat("open(", Quoted(path + "/.."), ")"),
-                        {.step = "cgroup.attach", .path = path});
-    }
-    member.parent = std::make_shared<const UniqueFd>(parent);
     member.dir = {std::move(lifeline), path};
+    RETURN_IF_ERROR(AddParent(member));
     ASSIGN_OR_RETURN(member.controllers,
                      ControllersIn(*filesystem, *hierarchy, member.dir));
-    const auto type = filesystem->Read(member.dir, "cgroup.type");
-    member.threaded = type.ok() && absl::StartsWith(*type, "threaded");
+    SetThreaded(*filesystem, member);
     const std::string below = path.substr(hierarchy->mount_point.size());
     if (group == nullptr) {
       group = std::make_unique<Group>(
@@ -216,6 +227,38 @@ absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
   }
   group->HoldLifeline(std::move(lock));
   return group;
+}
+
+absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
+    const std::string& path, const std::vector<CgroupPath>& paths) {
+  const auto filesystem = std::make_shared<Filesystem>();
+  auto group = std::make_unique<Group>(
+      filesystem, path.substr(path.rfind('/') + 1), path, nullptr);
+  for (const CgroupPath& place : paths) {
+    auto dir = sys::Open(place.directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (IsGone(dir.status())) continue;
+    RETURN_IF_ERROR(dir.status());
+    ASSIGN_OR_RETURN(const CgroupVersion version,
+                     VersionOf(dir->borrow(), place.directory));
+    if (version != place.version) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("Cgroup::Attach: ", Quoted(place.directory),
+                       " is of the other version of control groups"));
+    }
+    Member member;
+    member.version = version;
+    member.attached = true;
+    for (const CgroupController controller : place.controllers) {
+      member.controllers.set(IndexOf(controller));
+    }
+    member.dir = {*std::move(dir), place.directory};
+    RETURN_IF_ERROR(AddParent(member));
+    SetThreaded(*filesystem, member);
+    group->Add(std::move(member));
+  }
+  if (!group->members().empty()) return group;
+  return absl::FailedPreconditionError(
+      absl::StrCat("the control group ", Quoted(path), " was destroyed"));
 }
 
 absl::StatusOr<std::vector<Member>> OpenChild(const Filesystem& filesystem,

@@ -35,6 +35,9 @@ absl::StatusOr<std::vector<UniqueFd>> LockGroup(const Filesystem& filesystem,
 // The group whose lifelines these are.
 absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
     std::vector<UniqueFd> lifelines);
+// The group that was at `path` and in these directories.
+absl::StatusOr<std::unique_ptr<Group>> AttachGroup(
+    const std::string& path, const std::vector<CgroupPath>& paths);
 
 // Which children of an owner's directories, which the caller has locked, have a
 // lifeline or are one.

@@ -333,6 +333,7 @@ absl::StatusOr<std::vector<std::string>> Owner::Recover(
   std::set<std::string> names;
   absl::Status first_error;
   for (const Site& site : sites) {
+    if (options.prescribed) break;
     auto children = filesystem.Children(*site.parent);
     first_error.Update(children.status());
     if (!children.ok()) continue;
@@ -350,6 +351,7 @@ absl::StatusOr<std::vector<std::string>> Owner::Recover(
         RemoveDead(filesystem, path, *std::move(members), deadline, removed));
   }
   for (const Site& site : sites) {
+    if (!IsMade(site.parent->fd.borrow())) continue;
     RemoveMadeParents(filesystem, site.mount, site.below);
   }
   RETURN_IF_ERROR(first_error);

@@ -357,7 +357,9 @@ absl::Status EnableControllers(const Filesystem& filesystem,
 
 absl::Status RemovePlace(const Filesystem& filesystem, const Place& place) {
   if (place.dir.path == place.parent.path) {  // without an owner
-    RemoveMadeParents(filesystem, place.mount, place.below);
+    if (IsMade(place.dir.fd.borrow())) {
+      RemoveMadeParents(filesystem, place.mount, place.below);
+    }
     return absl::OkStatus();
   }
   const std::string name = place.dir.path.substr(place.dir.path.rfind('/') + 1);
@@ -373,6 +375,11 @@ absl::Status RemovePlace(const Filesystem& filesystem, const Place& place) {
   return absl::OkStatus();
 }
 
+bool IsMade(BorrowedFd dir) {
+  struct stat st = {};
+  return ::fstat(dir.get(), &st) == 0 && (st.st_mode & kMadeMark) != 0;
+}
+
 void RemoveMadeParents(const Filesystem& filesystem, const Dir& mount,
                        absl::string_view below) {
   std::vector<std::string> names = Components(below);
@@ -384,9 +391,7 @@ void RemoveMadeParents(const Filesystem& filesystem, const Dir& mount,
                            names.empty() ? "." : absl::StrJoin(names, "/"));
     if (!parent.ok()) return;
     auto dir = filesystem.OpenDir(parent->fd.borrow(), parent->path, last);
-    struct stat st = {};
-    if (!dir.ok() || ::fstat(dir->fd.get(), &st) != 0 ||
-        (st.st_mode & kMadeMark) == 0 ||
+    if (!dir.ok() || !IsMade(dir->fd.borrow()) ||
         filesystem.RemoveDir(parent->fd.borrow(), last) != 0) {
       return;
     }

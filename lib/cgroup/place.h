@@ -67,6 +67,9 @@ absl::StatusOr<Dir> MakeGroupDir(const Filesystem& filesystem,
 // the path, if it is empty by now.
 absl::Status RemovePlace(const Filesystem& filesystem, const Place& place);
 
+// Whether some MakePlace() made the directory.
+bool IsMade(BorrowedFd dir);
+
 // Removes the empty directories of `below` that some MakePlace() made.
 void RemoveMadeParents(const Filesystem& filesystem, const Dir& mount,
                        absl::string_view below);
