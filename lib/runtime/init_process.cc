@@ -55,19 +55,20 @@ absl::StatusOr<ProcessStat> ReadStat(pid_t pid) {
 
 }  // namespace
 
-absl::Status Remember(BorrowedFd pidfd, ContainerRecord& record) {
+absl::StatusOr<ProcessRecord> Remember(BorrowedFd pidfd) {
   const pid_t pid = sys::PidOf(pidfd);
   ASSIGN_OR_RETURN(const ProcessStat stat, ReadStat(pid));
   if (pid <= 0 || sys::PidOf(pidfd) != pid) {
     return absl::NotFoundError("the container's process has ended");
   }
+  ProcessRecord record;
   ASSIGN_OR_RETURN(*record.mutable_boot_id(), BootId());
   record.set_pid(pid);
   record.set_start_ticks(stat.start_ticks);
-  return absl::OkStatus();
+  return record;
 }
 
-absl::StatusOr<UniqueFd> OpenInit(const ContainerRecord& record) {
+absl::StatusOr<UniqueFd> OpenInit(const ProcessRecord& record) {
   if (record.pid() <= 0) return UniqueFd();
   ASSIGN_OR_RETURN(const std::string boot, BootId());
   if (boot != record.boot_id()) return UniqueFd();

@@ -12,11 +12,11 @@
 
 namespace caisson::runtime {
 
-// Fills in what tells the process from every other one.
-absl::Status Remember(BorrowedFd pidfd, ContainerRecord& record);
+// What tells the process from every other one.
+absl::StatusOr<ProcessRecord> Remember(BorrowedFd pidfd);
 
 // A pidfd of the process; invalid if there is none (any more).
-absl::StatusOr<UniqueFd> OpenInit(const ContainerRecord& record);
+absl::StatusOr<UniqueFd> OpenInit(const ProcessRecord& record);
 
 }  // namespace caisson::runtime
 

@@ -24,6 +24,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/runtime/check_program.h"
 #include "lib/runtime/console_socket.h"
+#include "lib/runtime/container_group.h"
 #include "lib/runtime/init_process.h"
 #include "lib/runtime/state_directory.h"
 #include "lib/spec/runtime_config.h"
@@ -36,10 +37,10 @@ namespace {
 
 using ::caisson::runtime::ContainerDirectory;
 using ::caisson::runtime::ContainerRecord;
+using ::caisson::runtime::OpenGroup;
 using ::caisson::runtime::OpenInit;
+using ::caisson::runtime::ProcessRecord;
 
-// Where containers without a `linux.cgroupsPath` live.
-constexpr char kDefaultGroup[] = "/caisson";
 constexpr absl::Duration kKillTimeout = absl::Seconds(10);
 
 absl::Status NotRunning() {
@@ -53,41 +54,25 @@ absl::Status NotRunning() {
 struct Found {
   ContainerDirectory directory;
   ContainerRecord record;
+  pid_t pid = 0;  // 0 until there is a process
   UniqueFd init;  // invalid if it has ended
 };
 
 absl::StatusOr<Found> Look(ContainerDirectory directory) {
   ASSIGN_OR_RETURN(ContainerRecord record, directory.Read());
-  ASSIGN_OR_RETURN(UniqueFd init, OpenInit(record));
-  return Found{std::move(directory), std::move(record), std::move(init)};
-}
-
-absl::StatusOr<Cgroup> OpenGroup(const ContainerRecord& record) {
-  std::vector<UniqueFd> directories;
-  for (const std::string& path : record.group_directories()) {
-    auto directory = sys::Open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (directory.ok()) directories.push_back(*std::move(directory));
-  }
-  if (directories.empty()) {
-    return absl::NotFoundError(absl::StrCat("the control group of container ",
-                                            Quoted(record.id()), " is gone"));
-  }
-  return Cgroup::Attach(std::move(directories));
+  ASSIGN_OR_RETURN(const ProcessRecord process, directory.ReadProcess());
+  ASSIGN_OR_RETURN(UniqueFd init, OpenInit(process));
+  return Found{std::move(directory), std::move(record), process.pid(),
+               std::move(init)};
 }
 
 absl::StatusOr<OciStatus> StatusOf(const Found& found) {
   if (!found.init.valid()) {
-    if (found.record.pid() != 0) return OciStatus::kStopped;
+    if (found.pid != 0) return OciStatus::kStopped;
     ASSIGN_OR_RETURN(const bool busy, found.directory.IsLocked());
     return busy ? OciStatus::kCreating : OciStatus::kStopped;
   }
-  const auto group = OpenGroup(found.record);
-  if (group.ok()) {
-    const auto frozen = group->FreezeState();
-    if (frozen.ok() && *frozen != CgroupFreezeState::kThawed) {
-      return OciStatus::kPaused;
-    }
-  }
+  if (runtime::IsFrozen(found.record)) return OciStatus::kPaused;
   return found.directory.HasGate() ? OciStatus::kCreated : OciStatus::kRunning;
 }
 
@@ -99,7 +84,7 @@ absl::StatusOr<OciState> StateOf(const Found& found) {
   return OciState{
       .id = found.record.id(),
       .status = status,
-      .pid = status == OciStatus::kStopped ? 0 : found.record.pid(),
+      .pid = status == OciStatus::kStopped ? 0 : found.pid,
       .bundle = found.record.bundle(),
       .rootfs = absl::StartsWith(root, "/")
                     ? root
@@ -107,106 +92,6 @@ absl::StatusOr<OciState> StateOf(const Found& found) {
       .created = absl::FromUnixNanos(found.record.created_unix_ns()),
       .owner = found.record.owner_uid(),
       .annotations = bundle.annotations()};
-}
-
-// ---- Control groups --------------------------------------------------------
-
-struct GroupPlace {
-  std::string parent;
-  std::string name;
-};
-
-absl::StatusOr<GroupPlace> PlaceOf(const Bundle& bundle,
-                                   const std::string& id) {
-  ASSIGN_OR_RETURN(const std::string path, bundle.CgroupsPath());
-  if (path.empty()) return GroupPlace{kDefaultGroup, id};
-  const size_t slash = path.rfind('/');
-  return GroupPlace{slash == 0 ? "/" : path.substr(0, slash),
-                    path.substr(slash + 1)};
-}
-
-// Where the group will be, so that whoever finds the record finds that.
-// ALREADY_EXISTS if something is there: it would be taken for the container's.
-absl::Status RememberPlace(const CgroupLayout& layout, const GroupPlace& place,
-                           ContainerRecord& record) {
-  record.set_group_parent(place.parent);
-  for (const CgroupHierarchy& hierarchy : layout.hierarchies) {
-    absl::string_view below = place.parent;
-    if (!hierarchy.writable ||
-        (hierarchy.mount_root != "/" &&
-         !absl::ConsumePrefix(&below, hierarchy.mount_root))) {
-      continue;
-    }
-    if (below == "/") below = "";
-    const std::string path =
-        absl::StrCat(hierarchy.mount_point, below, "/", place.name);
-    if (::access(path.c_str(), F_OK) == 0) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("the control group ", Quoted(path), " exists already"));
-    }
-    record.add_group_directories(path);
-  }
-  return absl::OkStatus();
-}
-
-// In every hierarchy: engines read statistics and freeze by whatever they know.
-absl::StatusOr<Cgroup> MakeGroup(const ContainerDirectory& directory,
-                                 const Bundle& bundle, const GroupPlace& place,
-                                 ContainerRecord& record) {
-  ASSIGN_OR_RETURN(
-      const CgroupParent parent,
-      CgroupParent::Open({.path = place.parent, .prescribed = true}));
-  RETURN_IF_ERROR(RememberPlace(parent.layout(), place, record));
-  RETURN_IF_ERROR(directory.Write(record));
-  CgroupOptions options = {.name = place.name};
-  ASSIGN_OR_RETURN(options.limits, bundle.Limits());
-  for (int i = 0; i < kCgroupControllerCount; ++i) {
-    const auto controller = static_cast<CgroupController>(i);
-    if (parent.layout().Find(controller).usable) {
-      options.controllers.push_back(controller);
-    }
-  }
-  ASSIGN_OR_RETURN(Cgroup group, parent.Create(options));
-  record.clear_group_directories();
-  for (const CgroupPath& path : group.paths()) {
-    record.add_group_directories(path.directory);
-  }
-  RETURN_IF_ERROR(directory.Write(record));
-  return group;
-}
-
-// For limits, beyond rules for devices, of which a user namespace has the
-// kernel's; and where the end of the first process is not that of all.
-bool NeedsGroup(const spec::RuntimeConfig& config) {
-  const auto& resources = config.linux_config.resources;
-  const auto& namespaces = config.linux_config.namespaces;
-  return (resources &&
-          (resources->memory || resources->cpu || resources->pids ||
-           resources->block_io || !resources->hugepage_limits.empty() ||
-           resources->network || !resources->rdma.empty() ||
-           !resources->unified.empty())) ||
-         std::none_of(namespaces.begin(), namespaces.end(),
-                      [](const spec::NamespaceEntry& one) {
-                        return one.type == "pid" && one.path.empty();
-                      });
-}
-
-// The group, or none where the document asks for none and this process may make
-// none, as root of a user namespace that has not been given any.
-absl::StatusOr<std::optional<Cgroup>> MakeGroupIfAllowed(
-    const ContainerDirectory& directory, const Bundle& bundle,
-    ContainerRecord& record) {
-  ASSIGN_OR_RETURN(const std::string path, bundle.CgroupsPath());
-  ASSIGN_OR_RETURN(const GroupPlace place, PlaceOf(bundle, directory.id()));
-  auto group = MakeGroup(directory, bundle, place, record);
-  if (group.ok()) return std::optional<Cgroup>(*std::move(group));
-  if (!absl::IsPermissionDenied(group.status()) || !path.empty() ||
-      NeedsGroup(bundle.config())) {
-    return group.status();
-  }
-  record.clear_group_parent();
-  record.clear_group_directories();
-  return std::optional<Cgroup>();
 }
 
 // ---- Processes -------------------------------------------------------------
@@ -314,8 +199,12 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   record.set_config(bundle.text());
   record.set_created_unix_ns(absl::ToUnixNanos(absl::Now()));
   record.set_owner_uid(::getuid());
+  const spec::Hooks& hooks = bundle.config().hooks;
+  record.set_has_start_hooks(!hooks.start_container.empty() ||
+                             !hooks.poststart.empty());
+  record.set_has_poststop_hooks(!hooks.poststop.empty());
   ASSIGN_OR_RETURN(std::optional<Cgroup> group,
-                   MakeGroupIfAllowed(directory, bundle, record));
+                   runtime::MakeGroup(directory, bundle, record));
 
   ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
   ASSIGN_OR_RETURN(
@@ -331,8 +220,9 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   ASSIGN_OR_RETURN(const UniqueFd gate, directory.MakeGate());
   spec.gate = gate.borrow();
   ASSIGN_OR_RETURN(Process process, launcher.CreateProcess(spec));
-  RETURN_IF_ERROR(runtime::Remember(process.pidfd(), record));
-  RETURN_IF_ERROR(directory.Write(record));
+  ASSIGN_OR_RETURN(const ProcessRecord init,
+                   runtime::Remember(process.pidfd()));
+  RETURN_IF_ERROR(directory.WriteProcess(init));
   ASSIGN_OR_RETURN(
       OciProcess out,
       HandOver(process, options.streams, options.pid_file, parts.warnings()));
@@ -344,9 +234,9 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
 }
 
 absl::Status RunPoststopHooks(const Found& found) {
+  if (!found.record.has_poststop_hooks()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const Bundle bundle,
                    Bundle::Parse(found.record.bundle(), found.record.config()));
-  if (bundle.config().hooks.poststop.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
   const Hooks hooks =
       bundle.MakeHooks({.id = found.record.id(), .launcher = &launcher});
@@ -363,7 +253,9 @@ absl::Status RunPoststopHooks(const Found& found) {
 // first process waits for those that are in its pid namespace.
 absl::Status Destroy(const Found& found) {
   auto group = OpenGroup(found.record);
+  bool recover = !found.record.group_path().empty();
   if (group.ok()) {
+    recover = group->IsBelowMadeDirectory();
     RETURN_IF_ERROR(group->Destroy());
   } else if (!absl::IsNotFound(group.status()) &&
              !absl::IsFailedPrecondition(group.status())) {
@@ -371,10 +263,7 @@ absl::Status Destroy(const Found& found) {
   } else if (found.init.valid()) {
     RETURN_IF_ERROR(KillAndWait(found.init.borrow()));
   }
-  if (found.record.group_parent().empty()) return absl::OkStatus();
-  return CgroupParent::Recover(
-             {.path = found.record.group_parent(), .prescribed = true})
-      .status();
+  return recover ? runtime::RemoveMadeParents(found.record) : absl::OkStatus();
 }
 
 }  // namespace
@@ -434,13 +323,12 @@ absl::Status OciRuntime::Start(const std::string& id) const {
         "cannot start an already running container");
   }
   ASSIGN_OR_RETURN(const UniqueFd gate, found.directory.FindGate());
-  ASSIGN_OR_RETURN(const Bundle bundle,
-                   Bundle::Parse(found.record.bundle(), found.record.config()));
-  const spec::Hooks& hooks = bundle.config().hooks;
-  if (hooks.start_container.empty() && hooks.poststart.empty()) {
+  if (!found.record.has_start_hooks()) {
     RETURN_IF_ERROR(sys::WriteAll(gate.borrow(), "s", "the container's gate"));
     return found.directory.RemoveGate();
   }
+  ASSIGN_OR_RETURN(const Bundle bundle,
+                   Bundle::Parse(found.record.bundle(), found.record.config()));
   ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
   const BundleOptions options = {.id = id, .launcher = &launcher};
   // Under the policy, and as the user, of the container's program.
@@ -480,7 +368,7 @@ absl::Status OciRuntime::Kill(const std::string& id, int signal,
   ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
   ASSIGN_OR_RETURN(const Found found, Look(std::move(directory)));
   // Without a group, the end of the first process is that of all.
-  if (all && found.record.group_directories_size() > 0) {
+  if (all && !found.record.group_path().empty()) {
     const auto group = OpenGroup(found.record);
     if (!group.ok()) return NotRunning();
     return SignalAll(*group, signal);
@@ -491,13 +379,9 @@ absl::Status OciRuntime::Kill(const std::string& id, int signal,
   RETURN_IF_ERROR(sent);
   // On version 1 what is frozen dies when it is thawed.
   if (signal != SIGKILL) return absl::OkStatus();
+  if (!runtime::IsFrozen(found.record)) return absl::OkStatus();
   const auto group = OpenGroup(found.record);
-  if (!group.ok()) return absl::OkStatus();
-  const auto frozen = group->FreezeState();
-  if (!frozen.ok() || *frozen == CgroupFreezeState::kThawed) {
-    return absl::OkStatus();
-  }
-  return group->Thaw();
+  return group.ok() ? group->Thaw() : absl::OkStatus();
 }
 
 absl::Status OciRuntime::Delete(const std::string& id, bool force) const {

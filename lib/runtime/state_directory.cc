@@ -23,7 +23,8 @@ namespace {
 
 constexpr char kStep[] = "state";
 constexpr char kRecord[] = "state.pb";
-constexpr char kNewRecord[] = "state.pb.new";
+constexpr char kProcess[] = "process.pb";
+constexpr char kNewRecord[] = "new.pb";
 constexpr char kGate[] = "gate";
 constexpr char kLock[] = "lock";
 constexpr size_t kMaxId = 1024;
@@ -69,23 +70,19 @@ absl::StatusOr<bool> ContainerDirectory::IsLocked() const {
   return sys::IsLockedElsewhere(lock_.borrow(), path_);
 }
 
-absl::StatusOr<ContainerRecord> ContainerDirectory::Read() const {
+template <typename Record>
+absl::StatusOr<Record> ContainerDirectory::ReadFile(const char* name) const {
   ASSIGN_OR_RETURN(const std::string text,
-                   sys::ReadFileAt(fd_.borrow(), kRecord,
+                   sys::ReadFileAt(fd_.borrow(), name,
                                    /*resolve=*/0, kMaxRecord));
-  ContainerRecord record;
-  if (!record.ParseFromString(text)) {
-    return absl::DataLossError(
-        absl::StrCat(Quoted(absl::StrCat(path_, "/", kRecord)),
-                     " is no record of a container"));
-  }
-  if (record.version() == kRecordVersion) return record;
-  return absl::FailedPreconditionError(absl::StrCat(
-      Quoted(absl::StrCat(path_, "/", kRecord)), " is of version ",
-      record.version(), "; this library knows version ", kRecordVersion));
+  Record record;
+  if (record.ParseFromString(text)) return record;
+  return absl::DataLossError(absl::StrCat(
+      Quoted(absl::StrCat(path_, "/", name)), " is no record of a container"));
 }
 
-absl::Status ContainerDirectory::Write(const ContainerRecord& record) const {
+absl::Status ContainerDirectory::WriteFile(
+    const char* name, const google::protobuf::MessageLite& record) const {
   std::string text;
   if (!record.SerializeToString(&text)) {
     return absl::InternalError("a container's record cannot be serialised");
@@ -95,10 +92,33 @@ absl::Status ContainerDirectory::Write(const ContainerRecord& record) const {
                                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!file.valid()) return FileError(errno, "open", path);
   RETURN_IF_ERROR(sys::WriteAll(file.borrow(), text, path));
-  if (::renameat(fd_.get(), kNewRecord, fd_.get(), kRecord) != 0) {
+  if (::renameat(fd_.get(), kNewRecord, fd_.get(), name) != 0) {
     return FileError(errno, "rename", path);
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<ContainerRecord> ContainerDirectory::Read() const {
+  ASSIGN_OR_RETURN(ContainerRecord record, ReadFile<ContainerRecord>(kRecord));
+  if (record.version() == kRecordVersion) return record;
+  return absl::FailedPreconditionError(absl::StrCat(
+      Quoted(absl::StrCat(path_, "/", kRecord)), " is of version ",
+      record.version(), "; this library knows version ", kRecordVersion));
+}
+
+absl::Status ContainerDirectory::Write(const ContainerRecord& record) const {
+  return WriteFile(kRecord, record);
+}
+
+absl::StatusOr<ProcessRecord> ContainerDirectory::ReadProcess() const {
+  auto record = ReadFile<ProcessRecord>(kProcess);
+  if (absl::IsNotFound(record.status())) return ProcessRecord();
+  return record;
+}
+
+absl::Status ContainerDirectory::WriteProcess(
+    const ProcessRecord& record) const {
+  return WriteFile(kProcess, record);
 }
 
 absl::StatusOr<UniqueFd> ContainerDirectory::MakeGate() const {
@@ -141,7 +161,7 @@ absl::Status ContainerDirectory::RemoveGate() const {
 
 absl::Status ContainerDirectory::Remove() {
   // Nobody finds a half-removed one: without its record it is none.
-  for (const char* name : {kRecord, kNewRecord, kGate, kLock}) {
+  for (const char* name : {kRecord, kProcess, kNewRecord, kGate, kLock}) {
     if (::unlinkat(fd_.get(), name, 0) != 0 && errno != ENOENT) {
       return FileError(errno, "unlink", absl::StrCat(path_, "/", name));
     }

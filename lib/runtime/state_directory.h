@@ -40,6 +40,9 @@ class ContainerDirectory final {
   // DATA_LOSS if it is unreadable.
   absl::StatusOr<ContainerRecord> Read() const;
   absl::Status Write(const ContainerRecord& record) const;
+  // Without a pid until there is a process.
+  absl::StatusOr<ProcessRecord> ReadProcess() const;
+  absl::Status WriteProcess(const ProcessRecord& record) const;
 
   // The FIFO by which the container is started (ProcessSpec::gate).
   absl::StatusOr<UniqueFd> MakeGate() const;
@@ -61,6 +64,11 @@ class ContainerDirectory final {
         parent_(std::move(parent)),
         fd_(std::move(fd)),
         lock_(std::move(lock)) {}
+
+  absl::Status WriteFile(const char* name,
+                         const google::protobuf::MessageLite& record) const;
+  template <typename Record>
+  absl::StatusOr<Record> ReadFile(const char* name) const;
 
   std::string id_;
   std::string path_;
