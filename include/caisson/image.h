@@ -10,11 +10,13 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "caisson/container_policies.h"
 
 namespace caisson {
 
@@ -47,6 +49,9 @@ struct ImageConfig {
   std::map<std::string, std::string> labels;
   std::vector<std::string> volumes;
   std::string stop_signal;  // "SIGTERM", "15"; empty if the image names none
+  // Docker's HEALTHCHECK. What the image leaves open, or says with a number
+  // that is out of range, has its default.
+  std::optional<HealthCheck> health;
 };
 
 struct LayerInfo {

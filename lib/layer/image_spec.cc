@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/json_document.h"
 #include "lib/base/status_macros.h"
@@ -168,6 +170,46 @@ absl::StatusOr<std::vector<std::string>> StringOrStrings(
   return object.Strings(field);
 }
 
+// In nanoseconds; 0, what is below Docker's minimum, and nothing are
+// `otherwise`.
+absl::StatusOr<absl::Duration> DurationOr(const JsonObject& object,
+                                          const char* field,
+                                          absl::Duration otherwise) {
+  if (!object.Has(field)) return otherwise;
+  ASSIGN_OR_RETURN(const int64_t nanoseconds,
+                   object.Signed(field, std::numeric_limits<int64_t>::min(),
+                                 std::numeric_limits<int64_t>::max()));
+  const absl::Duration value = absl::Nanoseconds(nanoseconds);
+  return value < absl::Milliseconds(1) ? otherwise : value;
+}
+
+// Docker's image-spec v1.2, Healthcheck. A test of an unknown kind is none, as
+// it is for Docker.
+absl::StatusOr<std::optional<HealthCheck>> ParseHealthCheck(
+    const JsonObject& object) {
+  HealthCheck check;
+  ASSIGN_OR_RETURN(check.test, object.Strings("Test"));
+  ASSIGN_OR_RETURN(check.interval,
+                   DurationOr(object, "Interval", check.interval));
+  ASSIGN_OR_RETURN(check.timeout, DurationOr(object, "Timeout", check.timeout));
+  ASSIGN_OR_RETURN(check.start_period,
+                   DurationOr(object, "StartPeriod", check.start_period));
+  ASSIGN_OR_RETURN(check.start_interval,
+                   DurationOr(object, "StartInterval", check.start_interval));
+  if (object.Has("Retries")) {
+    ASSIGN_OR_RETURN(const int64_t retries,
+                     object.Signed("Retries", std::numeric_limits<int>::min(),
+                                   std::numeric_limits<int>::max()));
+    if (retries > 0) check.retries = static_cast<int>(retries);
+  }
+  const std::string kind = check.test.empty() ? "" : check.test.front();
+  const bool command = kind == "CMD" || kind == "CMD-SHELL";
+  if (kind != "NONE" && !(command && check.test.size() > 1)) {
+    return std::nullopt;
+  }
+  return check;
+}
+
 absl::StatusOr<ImageConfig> ParseRunConfig(const JsonObject& document) {
   ImageConfig config;
   ASSIGN_OR_RETURN(config.platform, ParsePlatform(document));
@@ -181,6 +223,8 @@ absl::StatusOr<ImageConfig> ParseRunConfig(const JsonObject& document) {
   ASSIGN_OR_RETURN(config.labels, run.StringMap("Labels"));
   ASSIGN_OR_RETURN(config.volumes, run.Names("Volumes"));
   ASSIGN_OR_RETURN(config.stop_signal, run.String("StopSignal"));
+  ASSIGN_OR_RETURN(const JsonObject health, run.Object("Healthcheck"));
+  ASSIGN_OR_RETURN(config.health, ParseHealthCheck(health));
   return config;
 }
 

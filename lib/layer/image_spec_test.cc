@@ -165,6 +165,53 @@ TEST(ConfigTest, AcceptsNullWhereGoWritesIt) {
       ParseImageConfig(R"({"config":null,"rootfs":{"type":"layers"}})", "c"));
 }
 
+// `healthcheck` is JSON.
+absl::StatusOr<ConfigDocument> WithHealthcheck(absl::string_view healthcheck) {
+  return ParseImageConfig(
+      absl::StrCat(R"({"config":{"Healthcheck":)", healthcheck,
+                   R"(},"rootfs":{"type":"layers"}})"),
+      "c");
+}
+
+TEST(ConfigTest, ReadsTheHealthCheck) {
+  ASSERT_OK_AND_ASSIGN(
+      ConfigDocument document,
+      WithHealthcheck(R"({"Test":["CMD-SHELL","exit 1"],"Interval":5000000000,
+          "Timeout":1500000000,"StartPeriod":60000000000,
+          "StartInterval":1000000,"Retries":7})"));
+  const std::optional<HealthCheck>& health = document.config.health;
+  ASSERT_TRUE(health.has_value());
+  EXPECT_THAT(health->test, ElementsAre("CMD-SHELL", "exit 1"));
+  EXPECT_EQ(health->interval, absl::Seconds(5));
+  EXPECT_EQ(health->timeout, absl::Milliseconds(1500));
+  EXPECT_EQ(health->start_period, absl::Minutes(1));
+  EXPECT_EQ(health->start_interval, absl::Milliseconds(1));
+  EXPECT_EQ(health->retries, 7);
+}
+
+TEST(ConfigTest, AHealthCheckHasDefaultsForWhatIsNotSaid) {
+  for (const char* rest :
+       {"", R"(,"Interval":0,"Timeout":0,"StartPeriod":0,"Retries":0)",
+        R"(,"Interval":-1,"Timeout":999999,"StartPeriod":-1,
+            "StartInterval":null,"Retries":-1)"}) {
+    ASSERT_OK_AND_ASSIGN(
+        ConfigDocument document,
+        WithHealthcheck(absl::StrCat(R"({"Test":["CMD","p"])", rest, "}")));
+    const HealthCheck& health = *document.config.health;
+    EXPECT_EQ(health.interval, absl::Seconds(30));
+    EXPECT_EQ(health.timeout, absl::Seconds(30));
+    EXPECT_EQ(health.start_period, absl::ZeroDuration());
+    EXPECT_EQ(health.start_interval, absl::Seconds(5));
+    EXPECT_EQ(health.retries, 3);
+  }
+  EXPECT_THAT(WithHealthcheck(R"({"Test":["NONE"]})")->config.health->test,
+              ElementsAre("NONE"));
+  for (const char* none : {"null", "{}", R"({"Test":[]})", R"({"Test":[""]})",
+                           R"({"Test":["CMD"]})", R"({"Test":["HTTP","/"]})"}) {
+    EXPECT_EQ(WithHealthcheck(none)->config.health.has_value(), false) << none;
+  }
+}
+
 TEST(ConfigTest, RefusesBadFields) {
   const struct {
     const char* text;
@@ -188,6 +235,14 @@ TEST(ConfigTest, RefusesBadFields) {
       {R"({"os":"a\nb","rootfs":{"type":"layers"}})",
        "c: os: \"a\\nb\", expected up to 64 letters"},
       {R"({"os":"a","os":"b"})", "occurs twice"},
+      {R"({"config":{"Healthcheck":[]},"rootfs":{"type":"layers"}})",
+       "c: config.Healthcheck: expected an object"},
+      {R"({"config":{"Healthcheck":{"Test":"x"}},"rootfs":{"type":"layers"}})",
+       "c: config.Healthcheck.Test: expected an array"},
+      {R"({"config":{"Healthcheck":{"Interval":1.5}},"rootfs":{}})",
+       "c: config.Healthcheck.Interval: expected an integer"},
+      {R"({"config":{"Healthcheck":{"Retries":2147483648}},"rootfs":{}})",
+       "c: config.Healthcheck.Retries: 2147483648 is not from"},
   };
   for (const auto& c : cases) {
     EXPECT_THAT(ParseImageConfig(c.text, "c"),
