@@ -7,6 +7,9 @@
 //   scheduling.h     its place among others: nice value, processors, disks
 //   hooks.h          what the host does at fixed points of a container's life
 //   layer_store.h    LayerStore: images and layers on disk
+//   layer_diff.h     what a container changed, as a list and as a layer
+//   image_commit.h   new images from it
+//   image_archive.h  images as files for other programs
 //   root_fs.h        RootFs: the file system that a container sees
 //   mount.h          BindMount, TmpfsMount: what it mounts beside the image
 //   volume.h         VolumeStore: named directories that outlive containers

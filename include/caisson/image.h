@@ -54,6 +54,15 @@ struct ImageConfig {
   std::optional<HealthCheck> health;
 };
 
+// One step that made an image; the oldest comes first.
+struct HistoryEntry {
+  std::optional<absl::Time> created;
+  std::string created_by;  // the command, as a person reads it
+  std::string author;
+  std::string comment;
+  bool empty_layer = false;  // it changed the configuration only
+};
+
 struct LayerInfo {
   std::string diff_id;   // digest of the uncompressed tar
   std::string chain_id;  // digest of this layer and all below it
@@ -77,6 +86,9 @@ struct Image {
   std::vector<std::string> names;
   std::vector<LayerInfo> layers;  // bottom first, as in the manifest
   ImageConfig config;
+  std::optional<absl::Time> created;
+  std::string author;
+  std::vector<HistoryEntry> history;  // as its author told it; may be empty
   std::string config_json;  // byte for byte what `id` is the digest of
 };
 

@@ -43,6 +43,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "caisson/image.h"
+#include "caisson/image_archive.h"
+#include "caisson/image_commit.h"
 #include "caisson/layer_diff.h"
 #include "caisson/unique_fd.h"
 
@@ -236,6 +238,21 @@ class [[nodiscard]] LayerStore final {
   absl::StatusOr<std::vector<Image>> Import(BorrowedFd archive,
                                             const ImportOptions& options = {});
 
+  // Writes images to a new file, or for kOciLayout to a directory that is new
+  // or empty; see image_archive.h. An image has those of its names in the
+  // archive that it is referred to by. The file is complete and on disk before
+  // it has its name; a directory is no layout before it is complete.
+  // ALREADY_EXISTS if there is such a file; DATA_LOSS if a layer has changed on
+  // disk. After a failure nothing is left.
+  absl::Status Save(const std::vector<std::string>& references,
+                    const std::string& path,
+                    const SaveOptions& options = {}) const;
+  // The same into an open file, pipe or socket, or for kOciLayout into an empty
+  // directory; what was written before a failure stays. Whoever passes a pipe
+  // has SIGPIPE ignored or blocked.
+  absl::Status Save(const std::vector<std::string>& references, BorrowedFd out,
+                    const SaveOptions& options = {}) const;
+
   // The image of a reference. NOT_FOUND names what the store has; digits that
   // begin several ids are INVALID_ARGUMENT, and the error names them.
   absl::StatusOr<Image> Find(absl::string_view reference) const;
@@ -278,6 +295,26 @@ class [[nodiscard]] LayerStore final {
   // ignored or blocked. After a failure some of it has been written.
   absl::Status WriteDiff(const WritableLayer& top, const LayerSet& lower,
                          BorrowedFd out, const DiffOptions& options = {}) const;
+
+  // Makes an image of `base` and a layer of what `top` changes in it; a default
+  // Image as base has no layers. Without changes there is no layer. The image
+  // is durable when this returns; after a failure there is nothing of it. See
+  // image_commit.h.
+  absl::StatusOr<Image> Commit(const Image& base, const WritableLayer& top,
+                               const CommitOptions& options = {});
+
+  // Makes an image with the `keep` bottom layers of `base`, and one layer of
+  // all that the others change (0: one layer in all). Its history says so.
+  absl::StatusOr<Image> Squash(const Image& base, size_t keep,
+                               const CommitOptions& options = {});
+
+  // Makes an image of one layer of a tar, compressed or not, of a root file
+  // system: what Export writes. The archive may be a file or pipe. The limits
+  // are those of Import.
+  absl::StatusOr<Image> ImportRootFs(const std::string& path,
+                                     const CommitOptions& options = {});
+  absl::StatusOr<Image> ImportRootFs(BorrowedFd tar,
+                                     const CommitOptions& options = {});
 
   // All files of an image, or of an image with a writable layer above it, as a
   // tar without whiteouts; as WriteDiff otherwise.

@@ -228,6 +228,33 @@ absl::StatusOr<ImageConfig> ParseRunConfig(const JsonObject& document) {
   return config;
 }
 
+// What is no time is none: only people read it.
+absl::StatusOr<std::optional<absl::Time>> TimeOf(const JsonObject& object) {
+  ASSIGN_OR_RETURN(const std::string text, object.String("created"));
+  absl::Time time;
+  std::string error;
+  if (!absl::ParseTime(absl::RFC3339_full, text, &time, &error)) {
+    return std::nullopt;
+  }
+  return time;
+}
+
+absl::StatusOr<std::vector<HistoryEntry>> ParseHistory(
+    const JsonObject& document) {
+  std::vector<HistoryEntry> history;
+  ASSIGN_OR_RETURN(const auto objects, document.Objects("history"));
+  for (const JsonObject& object : objects) {
+    HistoryEntry entry;
+    ASSIGN_OR_RETURN(entry.created, TimeOf(object));
+    ASSIGN_OR_RETURN(entry.created_by, object.String("created_by"));
+    ASSIGN_OR_RETURN(entry.author, object.String("author"));
+    ASSIGN_OR_RETURN(entry.comment, object.String("comment"));
+    ASSIGN_OR_RETURN(entry.empty_layer, object.Bool("empty_layer"));
+    history.push_back(std::move(entry));
+  }
+  return history;
+}
+
 absl::StatusOr<std::vector<Digest>> ParseDiffIds(const JsonObject& document) {
   if (!document.Has("rootfs")) {
     return Invalid(document.PathOf("rootfs"),
@@ -292,6 +319,9 @@ absl::StatusOr<ConfigDocument> ParseImageConfig(absl::string_view text,
                    JsonObject::Of(tree, std::string(name)));
   ConfigDocument result;
   ASSIGN_OR_RETURN(result.config, ParseRunConfig(document));
+  ASSIGN_OR_RETURN(result.created, TimeOf(document));
+  ASSIGN_OR_RETURN(result.author, document.String("author"));
+  ASSIGN_OR_RETURN(result.history, ParseHistory(document));
   ASSIGN_OR_RETURN(result.diff_ids, ParseDiffIds(document));
   return result;
 }

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "caisson/image.h"
 #include "lib/layer/digest.h"
 
@@ -59,6 +60,9 @@ absl::StatusOr<std::variant<Manifest, ImageIndex>> ParseManifestOrIndex(
 // A configuration: the public part, and the layers that it is about.
 struct ConfigDocument {
   ImageConfig config;
+  std::optional<absl::Time> created;
+  std::string author;
+  std::vector<HistoryEntry> history;
   std::vector<Digest> diff_ids;  // bottom first
 };
 

@@ -29,6 +29,7 @@ namespace {
 
 using layer::Digest;
 using layer::ImageName;
+using layer::ResolvedImage;
 using layer::Staging;
 using layer::StoreIndex;
 using layer::StoreLock;
@@ -36,12 +37,6 @@ using layer::StoreLock;
 constexpr size_t kNamesInErrors = 12;
 // Fewer digits are more likely a mistyped name.
 constexpr size_t kMinPrefix = 4;
-
-// What a reference says: an image, and the name by which it was found.
-struct Resolved {
-  std::string id;
-  std::string name;  // canonical; empty if found by digest or prefix
-};
 
 absl::Status NoSuchImage(StoreIndex& index, absl::string_view reference) {
   ASSIGN_OR_RETURN(const auto sample, index.SampleNames(kNamesInErrors));
@@ -62,22 +57,22 @@ absl::Status Ambiguous(absl::string_view reference,
                                                  absl::StrJoin(ids, ", ")));
 }
 
-absl::StatusOr<std::optional<Resolved>> ByDigest(StoreIndex& index,
-                                                 const Digest& digest) {
+absl::StatusOr<std::optional<ResolvedImage>> ByDigest(StoreIndex& index,
+                                                      const Digest& digest) {
   ASSIGN_OR_RETURN(const bool is_id, index.HasImage(digest.str()));
-  if (is_id) return Resolved{.id = digest.str()};
+  if (is_id) return ResolvedImage{.id = digest.str()};
   ASSIGN_OR_RETURN(auto ids, index.IdsOfManifest(digest));
   if (ids.empty()) return std::nullopt;
-  return Resolved{.id = std::move(ids.front())};
+  return ResolvedImage{.id = std::move(ids.front())};
 }
 
-absl::StatusOr<std::optional<Resolved>> ByName(StoreIndex& index,
-                                               const ImageName& name) {
+absl::StatusOr<std::optional<ResolvedImage>> ByName(StoreIndex& index,
+                                                    const ImageName& name) {
   if (!name.digest.has_value()) {
     const std::string canonical = name.Canonical();
     ASSIGN_OR_RETURN(auto id, index.IdOfName(canonical));
     if (!id.has_value()) return std::nullopt;
-    return Resolved{.id = *std::move(id), .name = canonical};
+    return ResolvedImage{.id = *std::move(id), .name = canonical};
   }
   ASSIGN_OR_RETURN(auto found, ByDigest(index, *name.digest));
   if (!found.has_value()) return found;
@@ -103,18 +98,20 @@ std::optional<std::string> IdPrefix(absl::string_view reference) {
   return prefix;
 }
 
-absl::StatusOr<std::optional<Resolved>> ByPrefix(StoreIndex& index,
-                                                 absl::string_view reference) {
+absl::StatusOr<std::optional<ResolvedImage>> ByPrefix(
+    StoreIndex& index, absl::string_view reference) {
   const std::optional<std::string> prefix = IdPrefix(reference);
   if (!prefix.has_value()) return std::nullopt;
   ASSIGN_OR_RETURN(auto ids, index.IdsOfPrefix(*prefix, kNamesInErrors));
   if (ids.size() > 1) return Ambiguous(reference, ids);
   if (ids.empty()) return std::nullopt;
-  return Resolved{.id = std::move(ids.front())};
+  return ResolvedImage{.id = std::move(ids.front())};
 }
 
-absl::StatusOr<Resolved> Resolve(StoreIndex& index,
-                                 absl::string_view reference) {
+}  // namespace
+
+absl::StatusOr<ResolvedImage> layer::ResolveImage(StoreIndex& index,
+                                                  absl::string_view reference) {
   if (auto digest = Digest::Parse(reference, "image"); digest.ok()) {
     ASSIGN_OR_RETURN(auto found, ByDigest(index, *digest));
     if (found.has_value()) return *std::move(found);
@@ -131,7 +128,8 @@ absl::StatusOr<Resolved> Resolve(StoreIndex& index,
   return NoSuchImage(index, reference);
 }
 
-absl::StatusOr<Image> Load(StoreIndex& index, const std::string& id) {
+absl::StatusOr<Image> layer::LoadImage(StoreIndex& index,
+                                       const std::string& id) {
   ASSIGN_OR_RETURN(Image image, index.Get(id));
   // It was valid when it was imported.
   auto document = layer::ParseImageConfig(image.config_json, image.id);
@@ -140,8 +138,13 @@ absl::StatusOr<Image> Load(StoreIndex& index, const std::string& id) {
         "index.db is damaged: configuration ", document.status().message()));
   }
   image.config = std::move(document->config);
+  image.created = document->created;
+  image.author = std::move(document->author);
+  image.history = std::move(document->history);
   return image;
 }
+
+namespace {
 
 absl::Status InUse(const std::string& id) {
   return absl::FailedPreconditionError(
@@ -209,15 +212,16 @@ absl::StatusOr<std::vector<Image>> LayerStore::Import(
   ASSIGN_OR_RETURN(const auto ids, import.Run(archive));
   std::vector<Image> images;
   for (const Digest& id : ids) {
-    ASSIGN_OR_RETURN(Image image, Load(*impl_->index, id.str()));
+    ASSIGN_OR_RETURN(Image image, layer::LoadImage(*impl_->index, id.str()));
     images.push_back(std::move(image));
   }
   return images;
 }
 
 absl::StatusOr<Image> LayerStore::Find(absl::string_view reference) const {
-  ASSIGN_OR_RETURN(const Resolved found, Resolve(*impl_->index, reference));
-  return Load(*impl_->index, found.id);
+  ASSIGN_OR_RETURN(const ResolvedImage found,
+                   layer::ResolveImage(*impl_->index, reference));
+  return layer::LoadImage(*impl_->index, found.id);
 }
 
 absl::StatusOr<std::vector<ImageSummary>> LayerStore::List() const {
@@ -228,7 +232,8 @@ absl::Status LayerStore::Tag(absl::string_view reference,
                              absl::string_view name) {
   ASSIGN_OR_RETURN(const ImageName tag, layer::ParseTag(name));
   ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(impl_->dir.root()));
-  ASSIGN_OR_RETURN(const Resolved found, Resolve(*impl_->index, reference));
+  ASSIGN_OR_RETURN(const ResolvedImage found,
+                   layer::ResolveImage(*impl_->index, reference));
   return impl_->index->SetName(tag.Canonical(), found.id);
 }
 
@@ -237,7 +242,8 @@ absl::Status LayerStore::Remove(absl::string_view reference) {
   std::optional<Staging> trash;
   {
     ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(impl_->dir.root()));
-    ASSIGN_OR_RETURN(const Resolved found, Resolve(index, reference));
+    ASSIGN_OR_RETURN(const ResolvedImage found,
+                     layer::ResolveImage(index, reference));
     ASSIGN_OR_RETURN(const auto names, index.NamesOf(found.id));
     if (!found.name.empty() && names.size() > 1) {
       return index.RemoveName(found.name);

@@ -3,6 +3,7 @@
 #define CAISSON_LIB_LAYER_LAYER_STORE_IMPL_H_
 
 #include <memory>
+#include <string>
 
 #include "caisson/layer_store.h"
 #include "lib/layer/store_dir.h"
@@ -21,6 +22,22 @@ class LayerStore::Impl final {
   std::unique_ptr<layer::StoreIndex> index;
 };
 
+namespace layer {
+
+// What a reference says: an image, and the name by which it was found.
+struct ResolvedImage {
+  std::string id;
+  std::string name;  // canonical; empty if found by digest or prefix
+};
+
+// As layer_store.h describes references.
+absl::StatusOr<ResolvedImage> ResolveImage(StoreIndex& index,
+                                           absl::string_view reference);
+
+// The image with everything that its configuration says.
+absl::StatusOr<Image> LoadImage(StoreIndex& index, const std::string& id);
+
+}  // namespace layer
 }  // namespace caisson
 
 #endif  // CAISSON_LIB_LAYER_LAYER_STORE_IMPL_H_

@@ -245,6 +245,16 @@ absl::StatusOr<bool> StoreIndex::HasImage(absl::string_view id) {
   return !ids.empty();
 }
 
+absl::StatusOr<std::string> StoreIndex::Document(absl::string_view digest) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(
+      auto found, Column(db_.Query(
+                      "SELECT content FROM documents WHERE digest=?", digest)));
+  if (!found.empty()) return std::move(found.front());
+  return absl::NotFoundError(
+      absl::StrCat("there is no document ", digest, " in the store"));
+}
+
 absl::StatusOr<Image> StoreIndex::Get(absl::string_view id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kRead));

@@ -74,6 +74,9 @@ class StoreIndex final {
                                                        size_t limit);
   absl::StatusOr<bool> HasImage(absl::string_view id);
 
+  // A configuration or manifest, byte for byte; NOT_FOUND if there is none.
+  absl::StatusOr<std::string> Document(absl::string_view digest);
+
   // The image without Image::config, which the caller parses from config_json.
   // Names are familiar and sorted. NOT_FOUND if there is none.
   absl::StatusOr<Image> Get(absl::string_view id);

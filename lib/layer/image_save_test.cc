@@ -1,0 +1,247 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "caisson/image_archive.h"
+#include "caisson/layer_store.h"
+#include "gtest/gtest.h"
+#include "lib/base/status_matchers.h"
+#include "lib/layer/test_image.h"
+#include "lib/layer/test_store.h"
+#include "lib/layer/test_streams.h"
+#include "lib/layer/test_tar.h"
+
+namespace caisson::layer {
+namespace {
+
+using ::caisson::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+namespace fs = std::filesystem;
+
+// Tars that no writer of ours would write.
+TestImage OddImage() {
+  TestImage image;
+  const std::string text(5000, 't');
+  image.layers = {
+      TestTar()
+              .Dir("./")
+              .Dir("dir")
+              .File("dir/file", text)
+              .Hardlink("dir/link", "dir/file")
+              .Symlink("alias", "dir")
+              .File("alias/through", "by way of a symbolic link")
+              .Pax({{"SCHILY.xattr.user.a", "b"}, {"comment", "kept"}})
+              .File("with-xattr", "x")
+              .Long('L', std::string(150, 'l'))
+              .File("short", "long by GNU")
+              .Device("null", '3', 1, 3)
+              .Fifo("fifo")
+              .Finish() +
+          std::string(4096, '\0'),
+      // No end, an entry twice, one of AUFS, a whiteout, a link backwards.
+      TestTar()
+          .File("twice", "first, which only the tar has")
+          .File("twice", "second")
+          .File(".wh..wh.plnk/1.2", "shared")
+          .Hardlink("of-aufs", ".wh..wh.plnk/1.2")
+          .File("dir/.wh.file", "")
+          .Hardlink("before", "behind")
+          .File("behind", "later")
+          .bytes(),
+      // Sparse: 1.0, with the map in the data.
+      TestTar()
+          .Pax({{"GNU.sparse.major", "1"},
+                {"GNU.sparse.minor", "0"},
+                {"GNU.sparse.name", "sparse"},
+                {"GNU.sparse.realsize", "100000"}})
+          .File("GNUSparseFile.0/sparse", std::string("2\n0\n5\n99995\n5\n") +
+                                              std::string(512 - 14, '\0') +
+                                              "begin" + "ends.")
+          .Finish()};
+  image.names = {"odd:1"};
+  return image;
+}
+
+class ImageSaveTest : public StoreTest {
+ protected:
+  std::string Path(const std::string& name) const {
+    return temp_.path() + "/" + name;
+  }
+
+  // What a container sees.
+  std::string Exported(LayerStore& store, const Image& image) {
+    const UniqueFd fd(::open(Path("exported").c_str(),
+                             O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    auto layers = store.OpenLayers(image);
+    EXPECT_TRUE(layers.ok() && store.Export(*layers, fd.borrow()).ok());
+    return ReadFile(Path("exported"));
+  }
+
+  static std::vector<std::string> DiffIds(const Image& image) {
+    std::vector<std::string> ids;
+    for (const LayerInfo& layer : image.layers) ids.push_back(layer.diff_id);
+    return ids;
+  }
+};
+
+TEST_F(ImageSaveTest, EveryFormComesBackAsTheSameImage) {
+  LayerStore store = OpenStore();
+  for (TestImage sample : {SampleImage("app", 3), OddImage()}) {
+    sample.compression = TestCompression::kGzip;
+    ASSERT_OK_AND_ASSIGN(auto images,
+                         store.Import(Write("in.tar", OciArchive({sample}))));
+    const Image& image = images[0];
+    const std::string tree = Exported(store, image);
+    for (const auto format : {ArchiveFormat::kDocker, ArchiveFormat::kOci,
+                              ArchiveFormat::kOciLayout}) {
+      for (const auto compression :
+           {LayerCompression::kNone, LayerCompression::kGzip,
+            LayerCompression::kZstd}) {
+        SCOPED_TRACE(
+            absl::StrCat(sample.names[0], " ", format, " ", compression));
+        ASSERT_OK(store.Save({sample.names[0]}, Path("out"),
+                             {.format = format, .compression = compression}));
+        ASSERT_OK_AND_ASSIGN(LayerStore other,
+                             LayerStore::Open({.path = Path("other")}));
+        ASSERT_OK_AND_ASSIGN(auto again, other.Import(Path("out")));
+        ASSERT_THAT(again, SizeIs(1));
+        EXPECT_EQ(again[0].id, image.id);
+        EXPECT_EQ(again[0].config_json, image.config_json);
+        EXPECT_EQ(again[0].names, image.names);
+        EXPECT_EQ(DiffIds(again[0]), DiffIds(image));
+        EXPECT_TRUE(Exported(other, again[0]) == tree);
+        fs::remove_all(Path("out"));
+        fs::remove_all(Path("other"));
+      }
+    }
+  }
+}
+
+TEST_F(ImageSaveTest, TheManifestStaysWhereLayersWereUncompressed) {
+  TestImage sample = OddImage();
+  sample.compression = TestCompression::kNone;
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Write("in.tar", OciArchive({sample}))));
+  ASSERT_OK(store.Save({"odd:1"}, Path("out.tar")));
+  ASSERT_OK_AND_ASSIGN(LayerStore other,
+                       LayerStore::Open({.path = Path("other")}));
+  ASSERT_OK_AND_ASSIGN(auto again, other.Import(Path("out.tar")));
+  EXPECT_EQ(again[0].manifest_digest, Digest::Of(sample.Manifest()).str());
+}
+
+TEST_F(ImageSaveTest, SavingTwiceMakesTheSameBytes) {
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(
+      Write("in.tar", OciArchive({SampleImage("a"), SampleImage("b")}))));
+  ASSERT_OK(store.Save({"a:1", "b:1"}, Path("one.tar")));
+  const UniqueFd two(
+      ::open(Path("two.tar").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_OK(store.Save({"a:1", "b:1"}, two.borrow()));
+  EXPECT_EQ(ReadFile(Path("one.tar")), ReadFile(Path("two.tar")));
+  struct stat status = {};
+  ASSERT_EQ(::stat(Path("one.tar").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0644u);
+}
+
+TEST_F(ImageSaveTest, SeveralImagesShareTheirLayers) {
+  TestImage first = SampleImage("app", 2);
+  TestImage second = first;
+  second.layers.push_back(SampleImage("top", 1).layers[0]);
+  second.names = {"derived:1", "derived:2"};
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Write("in.tar", OciArchive({first, second}))));
+  ASSERT_OK_AND_ASSIGN(const Image app, store.Find("app:1"));
+  ASSERT_OK(store.Save({app.id, "derived:1"}, Path("out"),
+                       {.format = ArchiveFormat::kOciLayout}));
+  size_t blobs = 0;
+  for ([[maybe_unused]] const auto& entry :
+       fs::directory_iterator(Path("out/blobs/sha256"))) {
+    ++blobs;
+  }
+  EXPECT_EQ(blobs, 3u + 2u + 2u) << "layers, configurations, manifests";
+  ASSERT_OK_AND_ASSIGN(LayerStore other,
+                       LayerStore::Open({.path = Path("other")}));
+  ASSERT_OK(other.Import(Path("out")));
+  ASSERT_OK_AND_ASSIGN(const Image derived, other.Find("derived:1"));
+  EXPECT_THAT(derived.names, ElementsAre("derived:1"));
+  ASSERT_OK_AND_ASSIGN(const Image unnamed, other.Find(app.id));
+  EXPECT_THAT(unnamed.names, IsEmpty());
+}
+
+TEST_F(ImageSaveTest, ACommittedImageCanBeSaved) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(WritableLayer top, store.CreateWritableLayer());
+  ASSERT_EQ(::mkdirat(top.upper().get(), "dir", 0755), 0);
+  ASSERT_OK_AND_ASSIGN(const Image image,
+                       store.Commit(Image(), top, {.name = "made"}));
+  ASSERT_OK(store.Save({"made"}, Path("out.tar")));
+  ASSERT_OK_AND_ASSIGN(LayerStore other,
+                       LayerStore::Open({.path = Path("other")}));
+  ASSERT_OK_AND_ASSIGN(auto again, other.Import(Path("out.tar")));
+  EXPECT_EQ(again[0].id, image.id);
+}
+
+TEST_F(ImageSaveTest, FailuresLeaveNothing) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(
+      auto images,
+      store.Import(Write("in.tar", OciArchive({SampleImage("app", 1)}))));
+  Write("there", "before");
+  EXPECT_THAT(store.Save({"app:1"}, Path("there")),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("there")));
+  EXPECT_EQ(ReadFile(Path("there")), "before");
+  EXPECT_THAT(store.Save({"none"}, Path("out")),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("none")));
+  EXPECT_THAT(store.Save({}, Path("out")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no")));
+  // Somebody has changed a file of the store.
+  const std::string file =
+      absl::StrCat(StorePath(), "/layers/overlay/",
+                   images[0].layers[0].diff_id.substr(7), "/diff/layer0");
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_EQ(::pwrite(fd.get(), "APP", 3, 0), 3);
+  for (const auto format :
+       {ArchiveFormat::kDocker, ArchiveFormat::kOciLayout}) {
+    for (const auto compression :
+         {LayerCompression::kNone, LayerCompression::kGzip}) {
+      EXPECT_THAT(
+          store.Save({"app:1"}, Path("out"),
+                     {.format = format, .compression = compression}),
+          StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged on disk")));
+      EXPECT_FALSE(fs::exists(Path("out")));
+    }
+  }
+}
+
+TEST_F(ImageSaveTest, CanBeCancelled) {
+  TestImage sample;
+  sample.layers = {TestTar().File("large", std::string(3 << 20, 'l')).Finish()};
+  sample.names = {"large:1"};
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Write("in.tar", OciArchive({sample}))));
+  uint64_t last = 0;
+  SaveOptions options;
+  options.progress = [&last](uint64_t bytes) {
+    last = bytes;
+    return bytes < (2 << 20);
+  };
+  EXPECT_THAT(store.Save({"large:1"}, Path("out"), options),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
+  EXPECT_GE(last, uint64_t{2} << 20);
+  EXPECT_FALSE(fs::exists(Path("out")));
+}
+
+}  // namespace
+}  // namespace caisson::layer
