@@ -32,8 +32,9 @@ limits_inside() {
 }
 
 pause_and_unpause() {
-  docker pause box && inspected paused '{{.State.Status}}' box && says_like 'is paused' refuses docker exec box true &&
-    docker unpause box && inspected running '{{.State.Status}}' box && docker exec box true
+  # The daemon hears of either by an event, which may come after the answer.
+  docker pause box && within 10 inspected paused '{{.State.Status}}' box && says_like 'is paused' refuses docker exec box true &&
+    docker unpause box && within 10 inspected running '{{.State.Status}}' box && docker exec box true
 }
 
 logs() {
