@@ -278,8 +278,9 @@ class [[nodiscard]] Process final {
   // knows the end but not always the status. A process that was created and not
   // started waits for its ProcessSpec::gate; the hooks start_container,
   // poststart and poststop are the caller's affair. FAILED_PRECONDITION without
-  // LauncherOptions::releases, without a gate if it was not started, and if its
-  // policy hands system calls to a listener that nobody could take any more.
+  // LauncherOptions::releases, and without a gate if it was not started. If its
+  // policy hands system calls to the host, TakeSeccompListener() has the
+  // listener from now on, before the program starts.
   absl::Status Release();
 
   // Of a process that Launcher::Find() returned: descriptors for what

@@ -29,6 +29,7 @@
 #include "lib/launcher/unprivileged.h"
 #include "lib/launcher/user.h"
 #include "lib/rootfs/mount_context.h"
+#include "lib/security/policy_state.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 
@@ -170,6 +171,12 @@ absl::StatusOr<Slot> AddSetAsideGate(PlanBuilder& plan, const ProcessSpec& spec,
             "fcntl(F_DUPFD_CLOEXEC)")
       .Into(slot);
   return slot;
+}
+
+// close_range(2): that is what every policy with a listener allows.
+void AddGate(PlanBuilder& plan, Slot gate) {
+  plan.Call(SYS_read, {gate, plan.Object(char{}), 1}, "read(gate)");
+  plan.Call(SYS_close_range, {gate, gate, 0}, "close(gate)");
 }
 
 absl::Status AddExec(const ProcessSpec& spec,
@@ -348,15 +355,19 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
   ASSIGN_OR_RETURN(const Slot listener,
                    AddListenerSocket(plan, policy, out.listener_socket));
   plan.CloseDescriptors(LimitsDescriptors(spec));
-  // Nothing of the host is open while it waits here, perhaps for days.
-  if (gate.valid()) {
-    plan.Call(SYS_read, {gate, plan.Object(char{}), 1}, "read(gate)");
-    plan.Call(SYS_close, {gate}, "close(gate)");
+  // Nothing of the host is open while it waits at the gate, perhaps for days.
+  // Who takes the listener is there before.
+  const bool filter_first = gate.valid() && listener.valid();
+  if (filter_first) {
+    RETURN_IF_ERROR(policy.state().with_gate);
+  } else if (gate.valid()) {
+    AddGate(plan, gate);
   }
   AddInherited(plan, spec, set_aside);
   RETURN_IF_ERROR(AddLateLimits(plan, spec, options.user.valid()));
   plan.Step("exec");
   AddFilter(plan, policy, user, listener);
+  if (filter_first) AddGate(plan, gate);
   RETURN_IF_ERROR(AddExec(spec, env, executable, out));
   return out;
 }

@@ -286,9 +286,6 @@ absl::Status Process::State::CheckReleasable() const {
   if (pending.has_value() && !pending->composition.gate.valid()) {
     reason = "it was not started, and has no ProcessSpec.gate to wait for";
   }
-  if (pending.has_value() && pending->composition.listener_socket.valid()) {
-    reason = "its policy has a listener, which only a started process has";
-  }
   if (!pending.has_value() && !runs) reason = "its start failed";
   if (destroyed) reason = "it was destroyed";
   if (custody == Custody::kReleased) reason = "it is nobody's here already";
@@ -297,19 +294,48 @@ absl::Status Process::State::CheckReleasable() const {
       absl::StrCat("Process::Release(): ", reason));
 }
 
+absl::Status Process::State::AwaitListener() {
+  launcher::Composition& composition = pending->composition;
+  RETURN_IF_ERROR(ReleaseAwait(composition.await_socket.borrow()));
+  pollfd poll = {
+      .fd = composition.listener_socket.get(), .events = POLLIN, .revents = 0};
+  const Deadline deadline(pending->timeout);
+  while (deadline.Poll(absl::MakeSpan(&poll, 1)) <= 0) {
+    if (deadline.expired()) {
+      return absl::DeadlineExceededError(
+          "Process::Release(): the process does not send its listener");
+    }
+  }
+  auto received = plan::ReceiveFds(composition.listener_socket.borrow(), 1);
+  if (received.ok()) {
+    listener = std::move((*received)[0]);
+    return absl::OkStatus();
+  }
+  // The end of the stream: it could not load its filter, and has ended.
+  const auto failed = session->Finish(composition.plan, started, deadline);
+  return failed.ok() ? received.status()
+                     : ExplainFailure(failed.status(), composition);
+}
+
 absl::Status Process::Release() {
   MutexLock lock(&state_->mutex);
   RETURN_IF_ERROR(state_->CheckReleasable());
-  RETURN_IF_ERROR(state_->session->Release(state_->started));
-  // Until here a host that ends takes a process along that was not started.
-  if (state_->pending.has_value()) {
-    const absl::Status status =
-        ReleaseAwait(state_->pending->composition.await_socket.borrow());
-    state_->pending.reset();
-    if (!status.ok()) {
-      sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
-      return status;
+  const bool created = state_->pending.has_value();
+  const bool listens =
+      created && state_->pending->composition.listener_socket.valid();
+  // Until it is released a host that ends takes a process along that was not
+  // started.
+  absl::Status status = listens ? state_->AwaitListener() : absl::OkStatus();
+  if (status.ok()) {
+    RETURN_IF_ERROR(state_->session->Release(state_->started));
+    if (created && !listens) {
+      status = ReleaseAwait(state_->pending->composition.await_socket.borrow());
     }
+  }
+  state_->pending.reset();
+  if (!status.ok()) {
+    sys::SendSignal(pidfd(), SIGKILL).IgnoreError();
+    return status;
   }
   state_->custody = State::Custody::kReleased;
   return absl::OkStatus();

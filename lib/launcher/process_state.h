@@ -46,6 +46,8 @@ struct Process::State {
       launcher::HookPoint point = launcher::HookPoint::kOther) const;
   absl::Status CheckDetachable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::Status CheckReleasable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // Of a process that waits for its gate: takes what reads its system calls.
+  absl::Status AwaitListener() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   // What is kept for those who attach, and what they have to know.
   absl::StatusOr<std::vector<UniqueFd>> PrepareNote(
       const DetachOptions& options, launcher::ProcessNote& note)

@@ -293,6 +293,10 @@ void AddFilter(PlanBuilder& plan, const SecurityPolicy& policy,
     const Slot listener = plan.NewSlot();
     AddSeccomp(plan, policy, listener);
     plan::AppendSendFds(plan, listener_socket, {listener});
+    // Calls fail once the host has closed its copy, so there may be no other.
+    for (const Slot slot : {listener, listener_socket}) {
+      plan.Call(SYS_close_range, {slot, slot, 0}, "close(listener)");
+    }
   } else if (!policy.seccomp_program().empty()) {
     AddSeccomp(plan, policy, Slot());
   }

@@ -23,10 +23,11 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/runtime/check_program.h"
-#include "lib/runtime/console_socket.h"
 #include "lib/runtime/container_group.h"
+#include "lib/runtime/descriptor_socket.h"
 #include "lib/runtime/init_process.h"
 #include "lib/runtime/state_directory.h"
+#include "lib/spec/documents.h"
 #include "lib/spec/runtime_config.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
@@ -148,6 +149,26 @@ absl::StatusOr<OciProcess> HandOver(const Process& process,
   return out;
 }
 
+// Gives the system calls that the filter hands out to the agent that the
+// document names. `pid` is that of the container's first process.
+absl::Status TellAgent(const Bundle& bundle, const std::string& id,
+                       OciStatus status, pid_t pid, Process& process) {
+  const UniqueFd listener = process.TakeSeccompListener();
+  const std::optional<SeccompAgent> agent = bundle.seccomp_agent();
+  if (!listener.valid() || !agent) return absl::OkStatus();
+  const std::string state =
+      spec::SeccompProcessJson(process.pid(), agent->metadata,
+                               {.id = id,
+                                .status = std::string(OciStatusName(status)),
+                                .pid = pid,
+                                .bundle = bundle.directory(),
+                                .annotations = bundle.annotations()});
+  const absl::Status sent =
+      runtime::SendListener(agent->path, state, listener.borrow());
+  return sent.ok() ? sent
+                   : Annotate(sent, "config.json: linux.seccomp.listenerPath");
+}
+
 absl::Status SignalAll(const Cgroup& group, int signal) {
   if (signal == SIGKILL) return group.Kill();
   ASSIGN_OR_RETURN(const std::vector<pid_t> pids, group.Processes());
@@ -187,11 +208,6 @@ absl::Status KillAndWait(BorrowedFd init) {
 absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
                                     const Bundle& bundle,
                                     const OciCreateOptions& options) {
-  if (bundle.seccomp_agent()) {
-    return absl::UnimplementedError(
-        "config.json: linux.seccomp.listenerPath: who takes the calls must be "
-        "there when the program starts, and no runtime is then");
-  }
   ContainerRecord record;
   record.set_version(runtime::kRecordVersion);
   record.set_id(directory.id());
@@ -227,6 +243,12 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
       OciProcess out,
       HandOver(process, options.streams, options.pid_file, parts.warnings()));
   RETURN_IF_ERROR(process.Release());
+  absl::Cleanup kill = [&out] {
+    sys::SendSignal(out.pidfd.borrow(), SIGKILL).IgnoreError();
+  };
+  RETURN_IF_ERROR(TellAgent(bundle, directory.id(), OciStatus::kCreating,
+                            out.pid, process));
+  std::move(kill).Cancel();
   if (group) group->Disown();
   // From its end on, the process is the subreaper's child.
   RETURN_IF_ERROR(launcher.Shutdown());
@@ -437,6 +459,9 @@ absl::StatusOr<OciProcess> OciRuntime::Exec(
   ASSIGN_OR_RETURN(
       OciProcess out,
       HandOver(process, options.streams, options.pid_file, parts.warnings()));
+  // Before it is released: a process whose calls nobody takes ends.
+  RETURN_IF_ERROR(
+      TellAgent(bundle, id, OciStatus::kRunning, found.pid, process));
   RETURN_IF_ERROR(process.Release());
   RETURN_IF_ERROR(launcher.Shutdown());
   return out;

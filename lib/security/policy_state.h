@@ -27,6 +27,9 @@ struct SecurityPolicy::State {
   std::vector<BpfInstruction> program;
   uint32_t filter_flags = 0;  // SECCOMP_FILTER_FLAG_*
   bool listener = false;
+  // Why no process can wait for its start (ProcessSpec::gate) when the filter
+  // is loaded; OK without a listener.
+  absl::Status with_gate;
 
   security::Landlock landlock;
   std::string apparmor_profile;  // empty: none

@@ -129,16 +129,34 @@ bool Notifies(const security::FilterTable& table) {
       [](const security::Decision& decision) { return AsksTheHost(decision); });
 }
 
-// What happens between the filter and the program's first instruction. Nobody
-// could answer a notification then: the host waits for the start.
+// A call between the filter and the program's first instruction.
+struct StartCall {
+  const char* name;
+  uint32_t number;
+  bool needed;
+  const char* purpose;
+};
+
+// Nobody could answer a notification then: the host waits for the start.
+absl::Status CheckIsCarriedOut(const State& state, const StartCall& call) {
+  if (!call.needed) return absl::OkStatus();
+  const uint32_t arch = NativeAuditArch();
+  const uint64_t args[6] = {};
+  auto verdict = security::Decide(state.table, arch, call.number, args);
+  // Whether a condition holds then need not be found out.
+  for (const security::Clause& clause :
+       security::FindDecision(state.table, arch, call.number)->clauses) {
+    if (AsksTheHost(clause.answer)) verdict = {clause.answer, clause.rule};
+  }
+  if (security::IsCarriedOut(verdict.answer)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "SecurityOptions: no program could be started: ", call.name, "(2), ",
+      call.purpose, ", is ", security::AnswerText(verdict.answer), " (",
+      verdict.rule < 0 ? "" : state.table.rules[verdict.rule], ")"));
+}
+
 absl::Status CheckStartIsPossible(const State& state) {
-  struct Call {
-    const char* name;
-    uint32_t number;
-    bool needed;
-    const char* purpose;
-  };
-  const Call calls[] = {
+  const StartCall calls[] = {
       {"execve", SYS_execve, true, "which starts the program"},
       {"capset", SYS_capset, !state.no_new_privileges,
        "which gives up what loading a filter without no_new_privs needs"},
@@ -149,22 +167,11 @@ absl::Status CheckStartIsPossible(const State& state) {
       {"close_range", SYS_close_range, state.listener,
        "which closes descriptors before the program starts"},
   };
+  for (const StartCall& call : calls) {
+    RETURN_IF_ERROR(CheckIsCarriedOut(state, call));
+  }
   const uint32_t arch = NativeAuditArch();
   const uint64_t args[6] = {};
-  for (const Call& call : calls) {
-    if (!call.needed) continue;
-    auto verdict = security::Decide(state.table, arch, call.number, args);
-    // Whether a condition holds then need not be found out.
-    for (const security::Clause& clause :
-         security::FindDecision(state.table, arch, call.number)->clauses) {
-      if (AsksTheHost(clause.answer)) verdict = {clause.answer, clause.rule};
-    }
-    if (security::IsCarriedOut(verdict.answer)) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "SecurityOptions: no program could be started: ", call.name, "(2), ",
-        call.purpose, ", is ", security::AnswerText(verdict.answer), " (",
-        verdict.rule < 0 ? "" : state.table.rules[verdict.rule], ")"));
-  }
   const auto end = security::Decide(state.table, arch, SYS_exit_group, args);
   const uint32_t action = end.answer & SECCOMP_RET_ACTION_FULL;
   if (security::IsCarriedOut(end.answer) ||
@@ -218,6 +225,9 @@ absl::Status MakeFilter(const SecurityOptions& options, State& state) {
   }
   state.listener = Notifies(state.table);
   RETURN_IF_ERROR(CheckStartIsPossible(state));
+  state.with_gate = CheckIsCarriedOut(
+      state, {"read", SYS_read, state.listener,
+              "by which a created process waits for its start"});
   return CheckFlags(options, state);
 }
 

@@ -81,6 +81,67 @@ std::string ReadText(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+struct Received {
+  std::string text;
+  UniqueFd descriptor;
+};
+
+// Who listens at a UNIX socket, as engines and agents do.
+class Receiver {
+ public:
+  Receiver() : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    // The test's own directory may have a name too long for an address.
+    EXPECT_NE(::mkdtemp(directory_), nullptr);
+    path_ = absl::StrCat(directory_, "/socket");
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address),
+                     sizeof(address)),
+              0);
+    EXPECT_EQ(::listen(socket_.get(), 1), 0);
+  }
+  Receiver(const Receiver&) = delete;
+  Receiver& operator=(const Receiver&) = delete;
+  ~Receiver() {
+    EXPECT_EQ(::unlink(path_.c_str()), 0);
+    EXPECT_EQ(::rmdir(directory_), 0);
+  }
+
+  const std::string& path() const { return path_; }
+
+  // What the next one sends until it closes the connection.
+  Received Receive() const {
+    Received received;
+    if (!IsReadable(socket_.borrow())) return received;
+    const UniqueFd connection(
+        ::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    for (;;) {
+      char text[512];
+      iovec iov = {text, sizeof(text)};
+      alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+      msghdr message = {};
+      message.msg_iov = &iov;
+      message.msg_iovlen = 1;
+      message.msg_control = control;
+      message.msg_controllen = sizeof(control);
+      const ssize_t size =
+          ::recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC);
+      if (size <= 0) return received;
+      received.text.append(text, static_cast<size_t>(size));
+      if (CMSG_FIRSTHDR(&message) == nullptr) continue;
+      int number = -1;
+      memcpy(&number, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(number));
+      received.descriptor.reset(number);
+    }
+  }
+
+ private:
+  char directory_[32] = "/tmp/caisson-socket.XXXXXX";
+  std::string path_;
+  UniqueFd socket_;
+};
+
 class OciRuntimeTest : public testing::ContainerTest {
  protected:
   void SetUp() override {
@@ -353,40 +414,17 @@ TEST_F(OciRuntimeTest, TerminalGoesToTheConsoleSocket) {
   MakeBundle("tty; stty size",
              R"({"process": {"terminal": true,
                              "consoleSize": {"height": 30, "width": 90}}})");
-  // The directory's name is too long for an address.
-  char directory[] = "/tmp/caisson-console.XXXXXX";
-  ASSERT_NE(::mkdtemp(directory), nullptr);
-  const std::string path = absl::StrCat(directory, "/socket");
-  const UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  ASSERT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&address),
-                   sizeof(address)),
-            0);
-  ASSERT_EQ(::listen(listening.get(), 1), 0);
+  const Receiver receiver;
   OciCreateOptions options = {.bundle = directory_};
-  options.streams.console_socket = path;
+  options.streams.console_socket = receiver.path();
   ASSERT_OK(runtime_->Create("web", options));
-  const UniqueFd connection(
-      ::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  EXPECT_EQ(::unlink(path.c_str()), 0);
-  EXPECT_EQ(::rmdir(directory), 0);
-  char text[64];
-  iovec iov = {text, sizeof(text)};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message = {};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  ASSERT_GT(::recvmsg(connection.get(), &message, MSG_CMSG_CLOEXEC), 0);
-  ASSERT_NE(CMSG_FIRSTHDR(&message), nullptr);
-  int number = -1;
-  memcpy(&number, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(number));
-  const UniqueFd terminal(number);
+  const Received received = receiver.Receive();
+  EXPECT_EQ(received.text, "/dev/ptmx");
+  const UniqueFd& terminal = received.descriptor;
+  ASSERT_TRUE(terminal.valid());
   EXPECT_OK(runtime_->Start("web"));
   std::string output;
+  char text[64];
   ssize_t size;
   while (IsReadable(terminal.borrow()) &&
          (size = ::read(terminal.get(), text, sizeof(text))) > 0) {
@@ -395,6 +433,71 @@ TEST_F(OciRuntimeTest, TerminalGoesToTheConsoleSocket) {
   EXPECT_THAT(output, HasSubstr("/dev/pts/0"));
   EXPECT_THAT(output, HasSubstr("30 90"));
   EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+// A profile that hands mkdir to an agent, and what else `rule` says.
+std::string Notifying(const std::string& agent, const std::string& rule = "") {
+  return absl::StrCat(R"({"linux": {"seccomp": {
+      "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "of web",
+      "listenerPath": ")",
+                      agent, R"(", "syscalls": [)", rule,
+                      R"({"names": ["mkdir", "mkdirat"],
+                          "action": "SCMP_ACT_NOTIFY"}]}}})");
+}
+
+// Answers one call with an error.
+void FailOne(Received received, int error) {
+  ASSERT_TRUE(received.descriptor.valid());
+  SeccompListener listener(std::move(received.descriptor));
+  ASSERT_OK_AND_ASSIGN(const auto call, listener.Receive());
+  EXPECT_THAT(call.name, AnyOf("mkdir", "mkdirat"));
+  EXPECT_OK(listener.Fail(call.id, error));
+}
+
+TEST_F(OciRuntimeTest, SeccompAgentIsThereBeforeTheProgram) {
+  const Receiver agent;
+  MakeBundle("mkdir /tmp/x; exec sleep 1000", Notifying(agent.path()));
+  ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
+  EXPECT_EQ(Status(), OciStatus::kCreated);
+  Received first = agent.Receive();
+  const json state = json::parse(first.text, nullptr, false);
+  EXPECT_EQ(state["fds"], json({"seccompFd"}));
+  EXPECT_EQ(state["pid"], process.pid);
+  EXPECT_EQ(state["metadata"], "of web");
+  EXPECT_EQ(state["state"]["id"], "web");
+  EXPECT_EQ(state["state"]["status"], "creating");
+  EXPECT_EQ(state["state"]["pid"], process.pid);
+  EXPECT_EQ(state["state"]["bundle"], directory_);
+
+  EXPECT_OK(runtime_->Start("web"));
+  FailOne(std::move(first), EXDEV);
+  EXPECT_THAT(Line(), HasSubstr("Invalid cross-device link"));
+
+  ASSERT_OK_AND_ASSIGN(
+      const OciProcess other,
+      runtime_->Exec(
+          "web", {.process = Process("mkdir /tmp/y"), .streams = ToPipe()}));
+  Received second = agent.Receive();
+  const json exec = json::parse(second.text, nullptr, false);
+  EXPECT_EQ(exec["pid"], other.pid);
+  EXPECT_EQ(exec["state"]["pid"], process.pid);
+  EXPECT_EQ(exec["state"]["status"], "running");
+  FailOne(std::move(second), EDOM);
+  EXPECT_THAT(Line(), HasSubstr("Numerical argument out of domain"));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+TEST_F(OciRuntimeTest, WithoutItsSeccompAgentNothingIsCreated) {
+  MakeBundle("true", Notifying("/no/such/agent"));
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kNotFound,
+                                 HasSubstr("linux.seccomp.listenerPath")));
+  // Nobody could tell the process that waits there to start.
+  const Receiver agent;
+  MakeBundle("true", Notifying(agent.path(), R"({"names": ["read"],
+      "action": "SCMP_ACT_ERRNO"}, )"));
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                 HasSubstr("waits for its start")));
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/state"));
 }
 
 TEST_F(OciRuntimeTest, HostsPidNamespaceWhereTheDocumentHasNone) {
