@@ -16,9 +16,9 @@ usage: tests/run.sh [--quick] [BAZEL OPTION...] [TARGET...]
 
 Without arguments: installs missing packages, makes the test images, runs every
 test with gcc 12 and kernel tests once more in a VM (tests/vm), has containerd,
-docker and podman drive caisson-oci (tests/engines), checks formatting and shell
-scripts, builds the library and the examples with clang 14, ASan and UBSan, runs
-the unprivileged tests and those tagged "asan" so, those tagged
+docker and podman drive caisson-oci (tests/engines), exchanges images with them,
+skopeo and umoci (tests/interop), checks formatting and shell scripts, builds the
+library and the examples with clang 14, ASan and UBSan, runs the unprivileged tests and those tagged "asan" so, those tagged
 "tsan" with TSan, and each fuzzer for some seconds.
 
   --quick      only the formatting and the tests that are not tagged "slow",
@@ -322,6 +322,7 @@ run_tests
 if ((!only_tests && !quick)); then
   [[ $(uname -m) != x86_64 ]] || run_vm_tests
   run_script tests/engines/run.sh
+  run_script tests/interop/run.sh
   further_checks
 fi
 finish
