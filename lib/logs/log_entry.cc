@@ -15,9 +15,13 @@ std::optional<ContainerLogEntry> ParseLogEntry(absl::string_view line) {
       lines::ReadStrings(line, [&](absl::string_view parent,
                                    absl::string_view name, std::string& value) {
         if (!parent.empty()) return;
-        if (name == "log") entry.text = std::move(value);
-        if (name == "stream") stream = std::move(value);
-        if (name == "time") time = std::move(value);
+        if (name == "log") {
+          entry.text = std::move(value);
+        } else if (name == "stream") {
+          stream = std::move(value);
+        } else if (name == "time") {
+          time = std::move(value);
+        }
       });
   if (!object || entry.text.empty()) return std::nullopt;
   if (stream != "stdout" && stream != "stderr") return std::nullopt;

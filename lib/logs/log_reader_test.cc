@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -236,6 +237,50 @@ TEST_F(LogReaderTest, AKilledWriterEndsTheLogAndItsTornLineIsSkipped) {
   EXPECT_THAT(All({}), ElementsAre("a\n", "b\n"));
   ::close(ready[0]);
   ::close(ready[1]);
+}
+
+// Killed while they write and rotate, one after the other, and one reader for
+// each, which begins where the one before ended.
+TEST_F(LogReaderTest, KilledWritersLeaveALogWithoutGapOrRepetition) {
+  constexpr int kWriters = 20;
+  constexpr int kLines = 250;
+  std::vector<std::string> expected;
+  for (int round = 0; round < kWriters; ++round) {
+    int ready[2];
+    ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      auto writer = LogWriter::Open(
+          directory_.fd(), {.max_size_bytes = 3000, .max_files = 1000});
+      if (!writer.ok() || ::write(ready[1], "", 1) != 1) ::_exit(1);
+      for (int i = 0; i < kLines; ++i) {
+        writer->Write(LogStream::kOut, absl::StrCat(round, ".", i, "\n"),
+                      At(round));
+      }
+      for (;;) ::pause();
+    }
+    const UniqueFd read_end(ready[0]);
+    const UniqueFd write_end(ready[1]);
+    char byte;
+    ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+    ContainerLogReader reader = Reader({.follow = true, .since = At(round)});
+    int lines = 0;
+    bool killed = false;
+    while (!reader.at_end()) {
+      const auto texts = Texts(reader.Wait(absl::InfiniteDuration(), 3));
+      for (const std::string& text : texts) {
+        EXPECT_EQ(text, absl::StrCat(round, ".", lines++, "\n"));
+        expected.push_back(text);
+      }
+      if (lines >= round * 12 && !killed) {
+        killed = ::kill(pid, SIGKILL) == 0;
+      }
+    }
+    ASSERT_EQ(::waitpid(pid, nullptr, 0), pid);
+  }
+  ContainerLogReader reader = Reader();
+  EXPECT_EQ(Texts(reader.Read(kWriters * kLines)), expected);
+  EXPECT_GT(expected.size(), size_t{kWriters * (kWriters - 1) / 2 * 12});
 }
 
 // A writer that rotates all the time and readers that may fall behind by no
