@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -276,6 +277,56 @@ absl::StatusOr<int> Update(const Context& context, const Arguments& arguments) {
   return 0;
 }
 
+absl::Status PrintStats(const OciRuntime& runtime, const std::string& id) {
+  const auto stats = runtime.Stats(id);
+  if (stats.ok()) std::cout << StatsJson(id, *stats) << std::endl;
+  return stats.status();
+}
+
+// One line however often it happened since the last time.
+absl::Status PrintOutOfMemory(const caisson::CgroupEvents& events,
+                              const std::string& id) {
+  const auto happened = events.Read();
+  if (!happened.ok()) return happened.status();
+  const bool any = std::any_of(
+      happened->begin(), happened->end(), [](const caisson::CgroupEvent& one) {
+        return one.kind != caisson::CgroupEventKind::kRemoved;
+      });
+  if (any) std::cout << OutOfMemoryJson(id) << std::endl;
+  return absl::OkStatus();
+}
+
+// Until the container's end: statistics at each interval, and what happens in
+// between.
+absl::StatusOr<int> Follow(const OciRuntime& runtime, const std::string& id,
+                           absl::Duration interval) {
+  const auto watch = runtime.Watch(id);
+  if (!watch.ok()) return watch.status();
+  absl::Status status = PrintStats(runtime, id);
+  absl::Time next = absl::Now() + interval;
+  while (status.ok()) {
+    pollfd polls[] = {
+        {watch->end.get(), POLLIN, 0},
+        {watch->out_of_memory ? watch->out_of_memory->fd().get() : -1, POLLIN,
+         0}};
+    const absl::Duration left = next - absl::Now();
+    const timespec timeout =
+        absl::ToTimespec(std::max(left, absl::ZeroDuration()));
+    if (ppoll(polls, 2, &timeout, nullptr) < 0 && errno != EINTR) {
+      return absl::InternalError(absl::StrCat("ppoll: ", strerror(errno)));
+    }
+    const bool ended = polls[0].revents != 0;
+    if (watch->out_of_memory && (ended || polls[1].revents != 0)) {
+      status = PrintOutOfMemory(*watch->out_of_memory, id);
+    }
+    if (ended && status.ok()) return 0;
+    if (absl::Now() < next) continue;
+    status.Update(PrintStats(runtime, id));
+    next += interval;
+  }
+  return status;
+}
+
 absl::StatusOr<int> Events(const Context& context, const Arguments& arguments) {
   const auto runtime = Open(context);
   if (!runtime.ok()) return runtime.status();
@@ -283,19 +334,16 @@ absl::StatusOr<int> Events(const Context& context, const Arguments& arguments) {
   if (!id.ok()) return id.status();
   absl::Duration interval = absl::Seconds(5);
   if (arguments.Has("interval") &&
-      !absl::ParseDuration(arguments.Get("interval"), &interval)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--interval ", arguments.Get("interval"), " is no duration"));
+      (!absl::ParseDuration(arguments.Get("interval"), &interval) ||
+       interval <= absl::ZeroDuration())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--interval ", arguments.Get("interval"),
+                     " is no duration above zero"));
   }
-  for (;;) {
-    const auto stats = runtime->Stats(*id);
-    if (!stats.ok()) return stats.status();
-    std::cout << StatsJson(*id, *stats) << std::endl;
-    if (arguments.Has("stats")) return 0;
-    absl::SleepFor(interval);
-    const auto state = runtime->State(*id);
-    if (!state.ok() || state->status == caisson::OciStatus::kStopped) return 0;
-  }
+  if (!arguments.Has("stats")) return Follow(*runtime, *id, interval);
+  const absl::Status status = PrintStats(*runtime, *id);
+  if (!status.ok()) return status;
+  return 0;
 }
 
 absl::StatusOr<int> Spec(const Context&, const Arguments& arguments) {

@@ -50,7 +50,8 @@ Commands:
   update [-r FILE] [LIMITS] ID       change its limits; FILE "-": from stdin
          --memory --memory-swap --memory-reservation --cpu-shares --cpu-quota
          --cpu-period --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight
-  events [--stats] [--interval 5s] ID   its statistics, one JSON object a line
+  events [--stats] [--interval 5s] ID   its statistics and when it is out of
+                                     memory, one JSON object a line
   spec [-b BUNDLE] [--rootless]      write a config.json to begin with
   features                           what this runtime can do
 

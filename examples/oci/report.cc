@@ -203,6 +203,10 @@ absl::StatusOr<int> PrintProcesses(const std::vector<pid_t>& pids,
   return 0;
 }
 
+std::string OutOfMemoryJson(const std::string& id) {
+  return json({{"type", "oom"}, {"id", id}}).dump();
+}
+
 std::string StatsJson(const std::string& id,
                       const caisson::CgroupStats& stats) {
   json data = {{"cpu", CpuJson(stats.cpu)},

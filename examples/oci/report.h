@@ -20,7 +20,8 @@ void PrintList(const std::vector<caisson::OciState>& states, bool quiet,
 absl::StatusOr<int> PrintProcesses(const std::vector<pid_t>& pids,
                                    const std::vector<std::string>& options);
 
-// As `runc events --stats`.
+// As `runc events` has them.
+std::string OutOfMemoryJson(const std::string& id);
 std::string StatsJson(const std::string& id, const caisson::CgroupStats& stats);
 
 }  // namespace oci

@@ -34,6 +34,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "caisson/cgroup_events.h"
 #include "caisson/cgroup_stats.h"
 #include "caisson/process.h"
 #include "caisson/unique_fd.h"
@@ -114,6 +115,15 @@ struct OciExecOptions {
   bool ignore_paused = false;
 };
 
+// What happens to a container, for the caller's loop.
+struct OciWatch {
+  // As runc has them: kOomKill on version 2; kOom on version 1, which tells of
+  // that before it kills. None where the host has no memory controller.
+  std::optional<CgroupEvents> out_of_memory;
+  // A pidfd of the first process: readable when that has ended.
+  UniqueFd end;
+};
+
 // Thread-safe, also between processes: calls that change one container wait for
 // each other. Errors that engines know by their text have runc's.
 class [[nodiscard]] OciRuntime final {
@@ -168,6 +178,8 @@ class [[nodiscard]] OciRuntime final {
 
   absl::StatusOr<std::vector<pid_t>> Processes(const std::string& id) const;
   absl::StatusOr<CgroupStats> Stats(const std::string& id) const;
+  // FAILED_PRECONDITION ("container not running") if it has ended.
+  absl::StatusOr<OciWatch> Watch(const std::string& id) const;
 
  private:
   explicit OciRuntime(std::unique_ptr<runtime::StateDirectory> state);

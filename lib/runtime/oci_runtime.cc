@@ -515,4 +515,28 @@ absl::StatusOr<CgroupStats> OciRuntime::Stats(const std::string& id) const {
   return reader.Read();
 }
 
+absl::StatusOr<OciWatch> OciRuntime::Watch(const std::string& id) const {
+  ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
+  ASSIGN_OR_RETURN(Found found, Look(std::move(directory)));
+  if (!found.init.valid()) return NotRunning();
+  ASSIGN_OR_RETURN(const Cgroup group, OpenGroup(found.record));
+  OciWatch watch;
+  const auto paths = group.paths();
+  const bool v1 =
+      std::any_of(paths.begin(), paths.end(), [](const CgroupPath& path) {
+        return path.version == CgroupVersion::kV1 &&
+               std::count(path.controllers.begin(), path.controllers.end(),
+                          CgroupController::kMemory) > 0;
+      });
+  auto events = group.Watch(
+      {.kinds = {v1 ? CgroupEventKind::kOom : CgroupEventKind::kOomKill}});
+  if (events.ok()) {
+    watch.out_of_memory = *std::move(events);
+  } else if (!absl::IsFailedPrecondition(events.status())) {
+    return events.status();
+  }
+  watch.end = std::move(found.init);
+  return watch;
+}
+
 }  // namespace caisson

@@ -382,6 +382,33 @@ TEST_F(OciRuntimeTest, GroupIsAtItsPlaceAndChanges) {
 
 // The kernel's view of what hooks see is in hooks_test; here, that each is
 // called, by the verb that the specification names.
+TEST_F(OciRuntimeTest, WatchTellsOfMemoryAndOfTheEnd) {
+  MakeBundle(
+      "echo ready; read line < /etc/passwd; tail /dev/zero; echo $?;"
+      "exec sleep 1000",
+      R"({"linux": {"resources": {"memory": {"limit": 16777216,
+                                                     "swap": 16777216}}}})");
+  ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
+  ASSERT_OK_AND_ASSIGN(const OciWatch watch, runtime_->Watch("web"));
+  ASSERT_TRUE(watch.out_of_memory.has_value());
+  EXPECT_THAT(*watch.out_of_memory->Read(), IsEmpty());
+  EXPECT_FALSE(IsReadable(watch.end.borrow(), 0));
+  EXPECT_OK(runtime_->Start("web"));
+  EXPECT_EQ(Line(), "ready");
+  ASSERT_TRUE(IsReadable(watch.out_of_memory->fd()));
+  EXPECT_THAT(*watch.out_of_memory->Read(), Not(IsEmpty()));
+  // The shell tells of the killed one, too.
+  std::string line = Line();
+  while (!line.empty() && line != "137") line = Line();
+  EXPECT_EQ(line, "137");
+  EXPECT_OK(runtime_->Kill("web", SIGKILL));
+  EXPECT_TRUE(IsReadable(watch.end.borrow()));
+  EXPECT_THAT(runtime_->Watch("web"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("container not running")));
+  EXPECT_OK(runtime_->Delete("web"));
+}
+
 TEST_F(OciRuntimeTest, HooksOfEachVerb) {
   json hooks;
   for (const char* point :
