@@ -69,12 +69,13 @@ class BuiltRoot;
 struct MountContext;
 struct RootFsSlots;
 
-// A device node in the container's /dev: the one place where nodes open.
+// A device node in the container's /dev: the one place where nodes open. Or a
+// FIFO, which runtimes make in the same way.
 struct DeviceNode {
-  enum class Type { kCharacter, kBlock };
+  enum class Type { kCharacter, kBlock, kFifo };
   struct Number {
     Type type = Type::kCharacter;
-    uint32_t major = 0;
+    uint32_t major = 0;  // 0 of a FIFO, as minor
     uint32_t minor = 0;
   };
 

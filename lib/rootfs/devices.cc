@@ -64,6 +64,11 @@ absl::Status CheckSource(const DeviceNode& device, const std::string& field) {
       (device.number->major > kMaxMajor || device.number->minor > kMaxMinor)) {
     return Invalid(field, ".number is more than the kernel has");
   }
+  if (device.number.has_value() &&
+      device.number->type == DeviceNode::Type::kFifo &&
+      (device.number->major != 0 || device.number->minor != 0)) {
+    return Invalid(field, ".number: a FIFO has none");
+  }
   if ((device.mode.value_or(0) & ~kModeBits) != 0) {
     return Invalid(field, ".mode has more than permission bits");
   }
@@ -79,13 +84,24 @@ struct Wanted {
   UniqueFd source;  // none for a number
 };
 
+mode_t TypeBitsOf(DeviceNode::Type type) {
+  switch (type) {
+    case DeviceNode::Type::kCharacter:
+      return S_IFCHR;
+    case DeviceNode::Type::kBlock:
+      return S_IFBLK;
+    case DeviceNode::Type::kFifo:
+      break;
+  }
+  return S_IFIFO;
+}
+
 absl::StatusOr<Wanted> Resolve(const DeviceNode& device, const Owner& root,
                                const std::string& field) {
   Wanted wanted;
   wanted.owner = root;
   if (device.number.has_value()) {
-    wanted.type =
-        device.number->type == DeviceNode::Type::kBlock ? S_IFBLK : S_IFCHR;
+    wanted.type = TypeBitsOf(device.number->type);
     wanted.number = makedev(device.number->major, device.number->minor);
   } else {
     auto source = device.source_fd.valid() ? sys::Duplicate(device.source_fd)

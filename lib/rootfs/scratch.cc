@@ -131,7 +131,9 @@ absl::Status Scratch::MakeNode(BorrowedFd parent, const char* name,
                                unsigned major, unsigned minor) {
   if (::mknodat(parent.get(), name, S_IFCHR | 0666, makedev(major, minor)) !=
       0) {
-    // In a user namespace, the launcher's or the host's own.
+    // In a user namespace, the launcher's or the host's own, and where a
+    // devices control group or a security module forbids it: the host's own
+    // node, bound, is the same device, and runc does so, too.
     if (errno == EPERM) return MakePlaceholder(parent, name);
     const std::string path = absl::StrCat("/dev/", name);
     return ErrnoError(errno, absl::StrCat("mknodat(", Quoted(path), ")"),
