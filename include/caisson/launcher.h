@@ -148,6 +148,11 @@ class [[nodiscard]] Launcher final {
   absl::StatusOr<NetNamespace> NewNetNamespace(
       BorrowedFd user_namespace = BorrowedFd());
 
+  // The network namespace that a process is in, so that the host can set it up
+  // as the container is created (Hooks::prestart). NOT_FOUND if the process has
+  // ended.
+  absl::StatusOr<NetNamespace> OpenNetNamespaceOf(BorrowedFd pidfd);
+
   // Which users exist in containers: all of the host's, or, without privileges,
   // those of the helper's user namespace.
   const LauncherIdentity& identity() const;

@@ -20,6 +20,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/container/mounts.h"
 #include "lib/container/namespaces.h"
+#include "lib/container/net_devices.h"
 #include "lib/container/process.h"
 #include "lib/container/refusal.h"
 #include "lib/container/resources.h"
@@ -57,12 +58,7 @@ absl::Status CheckHonoured(const spec::RuntimeConfig& config) {
   if (linux_config.intel_rdt) {
     return Unimplemented("linux.intelRdt: caisson has no resctrl");
   }
-  if (!linux_config.net_devices.empty()) {
-    return Unimplemented(
-        "linux.netDevices: caisson moves no devices of the "
-        "host; do it in a createRuntime hook");
-  }
-  return absl::OkStatus();
+  return container::CheckNetDevices(config);
 }
 
 container::FieldNames NamespaceFields() {
@@ -313,6 +309,11 @@ absl::StatusOr<BundleParts> Bundle::Compose(
   }
   parts->namespaces.emplace(*std::move(made));
   AddHooks(config, state_->directory, options, spec.hooks);
+  if (!linux_config.net_devices.empty()) {
+    spec.hooks.prestart.insert(
+        spec.hooks.prestart.begin(),
+        container::MoveNetDevices(*options.launcher, linux_config.net_devices));
+  }
   spec.root = &*parts->root;
   spec.namespaces = &*parts->namespaces;
   spec.security = &*parts->security;

@@ -388,9 +388,6 @@ absl::Status TranslatePropagation(const spec::RuntimeConfig& config,
 
 // In a container's own /dev; others would open nothing, for the root is nodev.
 absl::Status CheckDevice(const std::string& field, const spec::Device& device) {
-  if (device.type == "p") {
-    return Unimplemented(field, ".type: \"p\": a FIFO is no device");
-  }
   if (!IsBelow(CleanDestination(device.path), "/dev")) {
     return Unimplemented(field, ".path: ", Quoted(device.path),
                          " is not below /dev, where alone devices open");
@@ -418,9 +415,13 @@ absl::Status TranslateDevices(const spec::RuntimeConfig& config,
                     });
     // devpts has its own; others are not seen.
     if (node.path == "/dev/ptmx" || hidden) continue;
-    node.number = {device.type == "b" ? DeviceNode::Type::kBlock
-                                      : DeviceNode::Type::kCharacter,
-                   device.major, device.minor};
+    if (device.type == "p") {
+      node.number = {.type = DeviceNode::Type::kFifo};
+    } else {
+      node.number = {device.type == "b" ? DeviceNode::Type::kBlock
+                                        : DeviceNode::Type::kCharacter,
+                     device.major, device.minor};
+    }
     if (device.file_mode) node.mode = *device.file_mode & 0777;
     if (device.uid) {
       ASSIGN_OR_RETURN(node.uid, OutsideOf(absl::StrCat(field, ".uid"),

@@ -543,6 +543,18 @@ absl::StatusOr<NetNamespace> Launcher::NewNetNamespace(
   return NetNamespace{.ns = std::move(fds[0]), .rtnetlink = std::move(fds[1])};
 }
 
+absl::StatusOr<NetNamespace> Launcher::OpenNetNamespaceOf(BorrowedFd pidfd) {
+  ASSIGN_OR_RETURN(NamespacePlan opener, NamespacePlan::Create());
+  PlanBuilder& plan = opener.plan();
+  plan.Call(SYS_setns, {plan.Send(pidfd), CLONE_NEWNET},
+            "setns(pidfd, CLONE_NEWNET)")
+      .Hint("ESRCH: the process has ended");
+  opener.Open("net");
+  opener.OpenRouteSocket();
+  ASSIGN_OR_RETURN(std::vector<UniqueFd> fds, opener.Run(*state_->session));
+  return NetNamespace{.ns = std::move(fds[0]), .rtnetlink = std::move(fds[1])};
+}
+
 const LauncherIdentity& Launcher::identity() const { return state_->identity; }
 
 std::shared_ptr<const sys::MountExecutor> Launcher::mounts() const {

@@ -284,6 +284,17 @@ void DeleteLink(NetlinkTrain& train, int link) {
   PutHeader<ifinfomsg>(message)->ifi_index = link;
 }
 
+void MoveLink(NetlinkTrain& train, int link, BorrowedFd net_namespace,
+              const std::string& name) {
+  nlmsghdr* message = train.Add(
+      RTM_NEWLINK, 0,
+      absl::StrCat("RTM_NEWLINK(link ", link, ", netns, ", Quoted(name), ")"));
+  PutHeader<ifinfomsg>(message)->ifi_index = link;
+  mnl_attr_put_u32(message, IFLA_NET_NS_FD,
+                   static_cast<uint32_t>(net_namespace.get()));
+  mnl_attr_put_strz(message, IFLA_IFNAME, name.c_str());
+}
+
 void AskLink(NetlinkTrain& train, const std::string& name) {
   nlmsghdr* message = train.Add(
       RTM_GETLINK, 0, absl::StrCat("RTM_GETLINK(", Quoted(name), ")"));
@@ -460,6 +471,75 @@ absl::StatusOr<std::vector<AddressInfo>> ListAddresses(NetlinkSocket& socket) {
     addresses.push_back(info);
   }));
   return addresses;
+}
+
+namespace {
+
+std::optional<KeptAddress> ParseLasting(const nlmsghdr& row, int link) {
+  if (row.nlmsg_type != RTM_NEWADDR ||
+      mnl_nlmsg_get_payload_len(&row) < sizeof(ifaddrmsg)) {
+    return std::nullopt;
+  }
+  const auto* header =
+      static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(&row));
+  uint32_t flags = header->ifa_flags;
+  KeptAddress kept = {.family = header->ifa_family,
+                      .prefix_length = header->ifa_prefixlen};
+  ForEachAttribute(row, sizeof(ifaddrmsg), [&](const nlattr& attribute) {
+    switch (AttributeType(attribute)) {
+      case IFA_FLAGS:
+        flags = AttributeU32(attribute);
+        break;
+      case IFA_LOCAL:
+        kept.local = std::string(AttributeBytes(attribute));
+        break;
+      case IFA_ADDRESS:
+        kept.address = std::string(AttributeBytes(attribute));
+        break;
+      case IFA_BROADCAST:
+        kept.broadcast = std::string(AttributeBytes(attribute));
+        break;
+      default:
+        break;
+    }
+  });
+  const bool lasting = static_cast<int>(header->ifa_index) == link &&
+                       header->ifa_scope == RT_SCOPE_UNIVERSE &&
+                       (flags & IFA_F_PERMANENT) != 0;
+  return lasting ? std::optional<KeptAddress>(std::move(kept)) : std::nullopt;
+}
+
+void PutBytes(nlmsghdr* message, uint16_t type, const std::string& bytes) {
+  if (!bytes.empty()) mnl_attr_put(message, type, bytes.size(), bytes.data());
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<KeptAddress>> ListLastingAddresses(
+    NetlinkSocket& socket, int link) {
+  NetlinkTrain train;
+  nlmsghdr* message = train.Add(RTM_GETADDR, 0, "RTM_GETADDR(dump)");
+  PutHeader<ifaddrmsg>(message)->ifa_family = AF_UNSPEC;
+  std::vector<KeptAddress> addresses;
+  RETURN_IF_ERROR(socket.Dump(train, [&](const nlmsghdr& row) {
+    if (auto kept = ParseLasting(row, link)) {
+      addresses.push_back(*std::move(kept));
+    }
+  }));
+  return addresses;
+}
+
+void AddAddress(NetlinkTrain& train, int link, const KeptAddress& address) {
+  nlmsghdr* message = train.Add(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE,
+                                absl::StrCat("RTM_NEWADDR(link ", link, ")"));
+  auto* header = PutHeader<ifaddrmsg>(message);
+  header->ifa_family = address.family;
+  header->ifa_prefixlen = address.prefix_length;
+  header->ifa_scope = RT_SCOPE_UNIVERSE;
+  header->ifa_index = static_cast<uint32_t>(link);
+  PutBytes(message, IFA_LOCAL, address.local);
+  PutBytes(message, IFA_ADDRESS, address.address);
+  PutBytes(message, IFA_BROADCAST, address.broadcast);
 }
 
 absl::StatusOr<std::vector<RouteInfo>> ListRoutes(NetlinkSocket& socket) {

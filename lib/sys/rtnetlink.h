@@ -85,6 +85,11 @@ void SetHairpin(NetlinkTrain& train, int port);
 void DisableBridgePort(NetlinkTrain& train, int port);
 void DeleteLink(NetlinkTrain& train, int link);
 
+// Moves the link, which goes down, to another namespace, under another name.
+// EEXIST if that is taken there.
+void MoveLink(NetlinkTrain& train, int link, BorrowedFd net_namespace,
+              const std::string& name);
+
 // NOT_FOUND (ENODEV) if there is none.
 absl::StatusOr<LinkInfo> GetLink(NetlinkSocket& socket,
                                  const std::string& name);
@@ -125,6 +130,19 @@ absl::StatusOr<std::vector<RouteInfo>> ListRoutes(NetlinkSocket& socket);
 // if there is none.
 absl::StatusOr<std::optional<RouteInfo>> RouteTo(NetlinkSocket& socket,
                                                  in_addr destination);
+
+// An address of either family as the kernel has it, to be given again.
+struct KeptAddress {
+  uint8_t family = 0;  // AF_INET, AF_INET6
+  uint8_t prefix_length = 0;
+  std::string local;      // bytes; IFA_LOCAL
+  std::string address;    // IFA_ADDRESS: the other end of a point-to-point link
+  std::string broadcast;  // IFA_BROADCAST
+};
+// Those of the link that last: permanent, and of global scope.
+absl::StatusOr<std::vector<KeptAddress>> ListLastingAddresses(
+    NetlinkSocket& socket, int link);
+void AddAddress(NetlinkTrain& train, int link, const KeptAddress& address);
 
 std::string FormatMac(const MacAddress& mac);
 std::string FormatAddress(in_addr address);

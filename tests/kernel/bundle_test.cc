@@ -1,6 +1,7 @@
 // Bundles of the OCI runtime specification, started: what each field does, seen
 // from inside, and that runc makes the same of the same bundle.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -342,16 +344,56 @@ TEST_F(BundleTest, PathsAreMaskedAndReadOnly) {
 
 TEST_F(BundleTest, DevicesAreThere) {
   EXPECT_EQ(
-      Output("stat -c '%n %F %t:%T %a %u:%g' /dev/random /dev/mine /dev/d/disk",
+      Output("stat -c '%n %F %t:%T %a %u:%g' /dev/random /dev/mine "
+             "/dev/d/disk /dev/d/fifo; echo x >/dev/d/fifo & cat /dev/d/fifo",
              R"({"linux": {"devices": [
                {"path": "/dev/mine", "type": "c", "major": 1, "minor": 5,
                 "fileMode": 8624, "uid": 3, "gid": 4},
                {"path": "/dev/d/disk", "type": "b", "major": 7, "minor": 200},
+               {"path": "/dev/d/fifo", "type": "p", "fileMode": 438, "uid": 5},
                {"path": "/dev/null", "type": "c", "major": 1, "minor": 3},
                {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}]}})"),
       "/dev/random character special file 1:8 666 0:0\n"
       "/dev/mine character special file 1:5 660 3:4\n"
-      "/dev/d/disk block special file 7:c8 666 0:0\n");
+      "/dev/d/disk block special file 7:c8 666 0:0\n"
+      "/dev/d/fifo fifo 0:0 666 5:0\nx\n");
+}
+
+// From a network namespace of the thread, which is the runtime's then.
+TEST_F(BundleTest, NetworkDevicesAreMovedWithTheirAddresses) {
+  std::thread([this] {
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    ASSERT_EQ(::system("ip link add cai0 mtu 1400 type veth peer name cai1 && "
+                       "ip addr add 10.99.0.1/24 brd + dev cai0 && "
+                       "ip addr add fd00:99::1/64 dev cai0 nodad && "
+                       "ip addr add 10.99.1.1/24 scope link dev cai0 && "
+                       "ip link set cai1 up"),
+              0);
+    const std::string show = "ip addr show eth7 2>&1; ip link show cai1 2>&1";
+    const auto output_of = [&](const std::string& devices) {
+      return Run(Config(
+          show, absl::StrCat(R"({"linux": {"netDevices": )", devices, "}}")));
+    };
+    EXPECT_THAT(output_of(R"({"nosuch": {}, "cai0": {"name": "eth7"}})"),
+                StatusIs(absl::StatusCode::kNotFound,
+                         HasSubstr("linux.netDevices (nosuch)")));
+    EXPECT_THAT(output_of(R"({"cai1": {}, "cai0": {"name": "lo"}})"),
+                StatusIs(absl::StatusCode::kAlreadyExists,
+                         HasSubstr("linux.netDevices (cai0)")));
+    // None was moved.
+    EXPECT_EQ(::system("ip link show cai0 >/dev/null && "
+                       "ip link show cai1 >/dev/null"),
+              0);
+    ASSERT_OK_AND_ASSIGN(const std::string output,
+                         output_of(R"({"cai0": {"name": "eth7"}})"));
+    EXPECT_THAT(output, HasSubstr("UP"));
+    EXPECT_THAT(output, HasSubstr("mtu 1400"));
+    EXPECT_THAT(output, HasSubstr("inet 10.99.0.1/24 brd 10.99.0.255"));
+    EXPECT_THAT(output, HasSubstr("inet6 fd00:99::1/64"));
+    EXPECT_THAT(output, ::testing::Not(HasSubstr("10.99.1.1")));
+    EXPECT_THAT(output, HasSubstr("can't find device 'cai1'"));
+    EXPECT_NE(::system("ip link show cai0 >/dev/null 2>&1"), 0);
+  }).join();
 }
 
 TEST_F(BundleTest, SysAndTheRootCanBeWeakerAndShared) {
@@ -551,8 +593,15 @@ TEST_F(BundleTest, WhatCannotBeHonouredIsNamed) {
       {R"({"process": null})", kInvalid, "process: missing"},
       {R"({"linux": {"intelRdt": {"closID": "x"}}})", kUnimplemented,
        "linux.intelRdt"},
-      {R"({"linux": {"netDevices": {"eth0": {}}}})", kUnimplemented,
-       "linux.netDevices"},
+      {R"({"linux": {"netDevices": {"eth0": {}}, "namespaces": [
+           {"type": "mount"}, {"type": "pid"}]}})",
+       kInvalid, "linux.netDevices: needs a network namespace"},
+      {R"({"linux": {"netDevices": {"eth0": {"name": "a/b"}}}})", kInvalid,
+       "linux.netDevices (eth0): \"a/b\""},
+      {R"({"linux": {"netDevices": {"eth%d": {}}}})", kInvalid,
+       "linux.netDevices (eth%d): \"eth%d\""},
+      {R"({"linux": {"netDevices": {"a": {"name": "b"}, "b": {}}}})", kInvalid,
+       "linux.netDevices (b): \"b\""},
       {R"({"linux": {"namespaces": [{"type": "pid"}]}})", kUnimplemented,
        "linux.namespaces: a container needs"},
       {R"({"linux": {"uidMappings": [{"containerID": 0, "hostID": 0,
@@ -560,8 +609,8 @@ TEST_F(BundleTest, WhatCannotBeHonouredIsNamed) {
        kInvalid, "linux.uidMappings"},
       {R"({"linux": {"rootfsPropagation": "unbindable"}})", kUnimplemented,
        "linux.rootfsPropagation"},
-      {R"({"linux": {"devices": [{"path": "/dev/p", "type": "p"}]}})",
-       kUnimplemented, "linux.devices[0].type"},
+      {R"({"linux": {"devices": [{"path": "/p", "type": "p"}]}})",
+       kUnimplemented, "linux.devices[0].path"},
       {R"({"linux": {"devices": [{"path": "/x", "type": "c", "major": 1,
            "minor": 3}]}})",
        kUnimplemented, "linux.devices[0].path"},
