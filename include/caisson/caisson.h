@@ -10,6 +10,7 @@
 //   layer_diff.h     what a container changed, as a list and as a layer
 //   image_commit.h   new images from it
 //   image_archive.h  images as files for other programs
+//   tree_copy.h      files in and out of a container
 //   root_fs.h        RootFs: the file system that a container sees
 //   mount.h          BindMount, TmpfsMount: what it mounts beside the image
 //   volume.h         VolumeStore: named directories that outlive containers
@@ -62,6 +63,7 @@
 #include "caisson/seccomp_notify.h"
 #include "caisson/security.h"
 #include "caisson/unique_fd.h"
+#include "caisson/tree_copy.h"
 #include "caisson/volume.h"
 
 #endif  // CAISSON_CAISSON_H_

@@ -172,16 +172,30 @@ absl::Status LayerChanges::EnterDirectory(const std::string& dir,
       ASSIGN_OR_RETURN(changed, Differs(self, *lower));
     }
   }
-  level.self = std::move(self);
+  if (!is_root || options_.only.empty()) level.self = std::move(self);
   levels_.push_back(std::move(level));
   if (changed || options_.all) RETURN_IF_ERROR(AddPending());
   return ListDirectory();
+}
+
+absl::Status LayerChanges::KeepOnly(const std::string& name,
+                                    std::vector<OverlayFile>& files) {
+  files.erase(std::remove_if(files.begin(), files.end(),
+                             [&name](const OverlayFile& file) {
+                               return file.name != name;
+                             }),
+              files.end());
+  if (!files.empty()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("there is no ", Quoted(name)));
 }
 
 // Lists the directory that was entered last.
 absl::Status LayerChanges::ListDirectory() {
   const std::string path = levels_.back().path;
   ASSIGN_OR_RETURN(std::vector<OverlayFile> files, tops_.List(path));
+  if (path.empty() && !options_.only.empty()) {
+    RETURN_IF_ERROR(KeepOnly(options_.only, files));
+  }
   if (levels_.back().lower) {
     RETURN_IF_ERROR(AddDeleted(path, files));
     // Looking at the lower layers has not moved this one.

@@ -52,6 +52,9 @@ struct LayerChangesOptions {
   uint64_t max_entries = 5'000'000;
   // Keeps what nobody changed: for a tree that is to be complete.
   bool all = false;
+  // If set, only this name of the root, without the root itself; NOT_FOUND if
+  // there is none.
+  std::string only;
 };
 
 struct LayerEntry {
@@ -85,6 +88,8 @@ class LayerChanges final {
   absl::StatusOr<bool> Differs(const LayerEntry& entry,
                                const OverlayFile& lower);
   absl::Status EnterDirectory(const std::string& dir, const std::string& name);
+  static absl::Status KeepOnly(const std::string& name,
+                               std::vector<OverlayFile>& files);
   absl::Status ListDirectory();
   absl::Status AddDeleted(const std::string& path,
                           const std::vector<OverlayFile>& files);

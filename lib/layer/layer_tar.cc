@@ -85,6 +85,11 @@ absl::Status LayerTarSource::StartFile(const LayerEntry& change,
   return absl::OkStatus();
 }
 
+std::string LayerTarSource::NameOf(const std::string& path) const {
+  if (options_.name.empty() || options_.changes.only.empty()) return path;
+  return options_.name + path.substr(options_.changes.only.size());
+}
+
 absl::Status LayerTarSource::AddEntry(const LayerEntry& change) {
   TarEntry entry;
   if (change.kind == LayerChange::kDeleted) {
@@ -100,7 +105,7 @@ absl::Status LayerTarSource::AddEntry(const LayerEntry& change) {
         "\".wh.\" stand for deleted files"));
   }
   const FileAttributes& attributes = change.attributes;
-  entry = {.name = change.path,
+  entry = {.name = NameOf(change.path),
            .type = *type,
            .mode = attributes.mode,
            .uid = attributes.uid,
@@ -112,7 +117,7 @@ absl::Status LayerTarSource::AddEntry(const LayerEntry& change) {
     entry.name += '/';
   } else if (status.st_nlink > 1) {
     const auto [first, is_first] =
-        links_.try_emplace({status.st_dev, status.st_ino}, change.path);
+        links_.try_emplace({status.st_dev, status.st_ino}, entry.name);
     if (!is_first) {
       entry.type = TarType::kHardlink;
       entry.linkname = first->second;

@@ -32,6 +32,8 @@ struct LayerTarOptions {
   // For a tree that nobody takes for a layer: files may be called ".wh.x",
   // which is otherwise FAILED_PRECONDITION.
   bool plain = false;
+  // Takes the place of LayerChangesOptions::only in names, if set.
+  std::string name;
   uint64_t max_bytes = uint64_t{64} << 30;  // of files
   // As DiffOptions::progress.
   std::function<bool(uint64_t bytes)> progress;
@@ -46,6 +48,7 @@ class LayerTarSource final : public ByteSource {
 
  private:
   absl::Status Advance();
+  std::string NameOf(const std::string& path) const;
   absl::Status AddEntry(const LayerEntry& change);
   absl::Status AddHeader(const TarEntry& entry);
   absl::Status StartFile(const LayerEntry& change, TarEntry& entry);

@@ -72,8 +72,15 @@ absl::Status OverlayView::Descend(absl::string_view name) {
       level.closed = true;
       break;
     }
-    ASSIGN_OR_RETURN(UniqueFd fd, sys::OpenAt2(dir.borrow(), level.name,
-                                               O_RDONLY | O_DIRECTORY, kHere));
+    UniqueFd fd(sys::OpenAt2Raw(dir.get(), level.name.c_str(),
+                                O_RDONLY | O_DIRECTORY, kHere));
+    // A mount point of a container's tree is not entered.
+    if (!fd.valid() && errno == EXDEV && format_ == LayerFormat::kPlain) break;
+    if (!fd.valid()) {
+      return ErrnoError(
+          errno, absl::StrCat("openat2(layer, ", Quoted(level.name), ")"),
+          {.step = "layer.lower", .path = level.name});
+    }
     const bool opaque = IsOpaque(fd.borrow(), format_);
     level.dirs.push_back(std::move(fd));
     if (!opaque) continue;

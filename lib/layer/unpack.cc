@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -24,6 +22,7 @@
 #include "lib/layer/layer_directory.h"
 #include "lib/layer/layer_finish.h"
 #include "lib/layer/overlay_view.h"
+#include "lib/layer/tar_data.h"
 
 namespace caisson::layer {
 namespace {
@@ -41,32 +40,6 @@ constexpr uint32_t kMaxMajor = (1u << 12) - 1;
 constexpr uint32_t kMaxMinor = (1u << 20) - 1;
 
 constexpr uint64_t kProgressInterval = 1 << 20;
-
-// Zeros of this length become a hole; they are looked for in such steps.
-constexpr size_t kMinHole = 32 << 10;
-constexpr size_t kHoleStep = 4 << 10;
-
-// Whole steps of zeros at the front.
-size_t LeadingZeros(absl::string_view data) {
-  static constexpr char kZeros[kHoleStep] = {};
-  size_t count = 0;
-  while (data.size() - count >= kHoleStep &&
-         ::memcmp(data.data() + count, kZeros, kHoleStep) == 0) {
-    count += kHoleStep;
-  }
-  return count;
-}
-
-// What to write before looking for zeros again. Precondition: no more than
-// `zeros` at the front.
-size_t UpToZeros(absl::string_view data, size_t zeros) {
-  size_t count = std::min(data.size(), zeros + kHoleStep);
-  while (count < data.size() &&
-         LeadingZeros(data.substr(count, kMinHole)) < kMinHole) {
-    count = std::min(data.size(), count + kHoleStep);
-  }
-  return count;
-}
 
 class LayerUnpacker final {
  public:
@@ -98,8 +71,8 @@ class LayerUnpacker final {
   absl::Status Create(DirId parent, const std::string& base,
                       absl::string_view call,
                       absl::FunctionRef<int(BorrowedFd)> make);
-  absl::Status WriteData(const TarEntry& entry, BorrowedFd fd, DirId parent,
-                         const std::string& base);
+  absl::Status WriteData(const TarEntry& entry, BorrowedFd fd,
+                         const std::string& path);
   absl::Status CountBytes(const TarEntry& entry);
   absl::Status ReportProgress();
   absl::Status Finish();
@@ -270,14 +243,7 @@ absl::Status LayerUnpacker::CountBytes(const TarEntry& entry) {
                      "beyond max_bytes (",
                      options_.max_bytes, ")"));
   }
-  // Beyond this limit the kernel would not only refuse but raise SIGXFSZ.
-  rlimit limit;
-  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
-      limit.rlim_cur != RLIM_INFINITY && entry.size > limit.rlim_cur) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("its ", entry.size, " bytes are more than RLIMIT_FSIZE (",
-                     limit.rlim_cur, ")"));
-  }
+  RETURN_IF_ERROR(CheckFileSize(entry.size));
   stats_.bytes += entry.size;
   return absl::OkStatus();
 }
@@ -293,61 +259,22 @@ absl::Status LayerUnpacker::ApplyFile(const TarEntry& entry, DirId parent,
                       0600));
     return fd.get();
   }));
-  RETURN_IF_ERROR(WriteData(entry, fd.borrow(), parent, base));
-  return WriteAttributes(fd.borrow(), attributes,
-                         directory_.tree().Path(parent, base),
-                         stats_.skipped_xattrs);
+  const std::string path = directory_.tree().Path(parent, base);
+  RETURN_IF_ERROR(WriteData(entry, fd.borrow(), path));
+  return WriteAttributes(fd.borrow(), attributes, path, stats_.skipped_xattrs);
 }
 
 absl::Status LayerUnpacker::WriteData(const TarEntry& entry, BorrowedFd fd,
-                                      DirId parent, const std::string& base) {
-  const TarExtent whole = {0, entry.size};
-  const absl::Span<const TarExtent> extents =
-      entry.sparse ? absl::MakeConstSpan(entry.extents)
-                   : absl::MakeConstSpan(&whole, 1);
+                                      const std::string& path) {
   if (options_.split != nullptr) {
-    const std::string path = directory_.tree().Path(parent, base);
-    for (const TarExtent& extent : extents) {
+    if (!entry.sparse) options_.split->Data(path, 0, entry.size);
+    for (const TarExtent& extent : entry.extents) {
       options_.split->Data(path, extent.offset, extent.length);
     }
   }
-  absl::string_view chunk;
-  uint64_t written = 0;  // up to here
-  for (const TarExtent& extent : extents) {
-    uint64_t at = extent.offset;
-    const uint64_t end = extent.offset + extent.length;
-    while (at < end) {
-      if (chunk.empty()) {
-        RETURN_IF_ERROR(ReportProgress());
-        absl::StatusOr<absl::string_view> next = reader_.ReadChunk();
-        reader_failed_ = !next.ok();
-        RETURN_IF_ERROR(next.status());
-        chunk = *next;
-        if (chunk.empty()) return absl::InternalError("its data is missing");
-      }
-      const absl::string_view piece =
-          chunk.substr(0, std::min<uint64_t>(chunk.size(), end - at));
-      const size_t zeros = LeadingZeros(piece);
-      if (zeros >= kMinHole) {
-        chunk.remove_prefix(zeros);
-        at += zeros;
-        continue;
-      }
-      const ssize_t n =
-          ::pwrite(fd.get(), piece.data(), UpToZeros(piece, zeros),
-                   static_cast<off_t>(at));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return directory_.Error(errno, "pwrite", parent, base);
-      chunk.remove_prefix(static_cast<size_t>(n));
-      at += static_cast<uint64_t>(n);
-      written = at;
-    }
-  }
-  if (written < entry.size &&
-      ::ftruncate(fd.get(), static_cast<off_t>(entry.size)) != 0) {
-    return directory_.Error(errno, "ftruncate", parent, base);
-  }
-  return absl::OkStatus();
+  return WriteTarData(
+      reader_, entry, fd, path, [this](uint64_t) { return ReportProgress(); },
+      reader_failed_);
 }
 
 absl::Status LayerUnpacker::ApplySpecial(const TarEntry& entry, DirId parent,

@@ -1,0 +1,254 @@
+#include "caisson/tree_copy.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "gtest/gtest.h"
+#include "lib/base/status_matchers.h"
+#include "lib/layer/test_dir.h"
+#include "lib/layer/test_streams.h"
+#include "lib/layer/test_tar.h"
+
+namespace caisson::layer {
+namespace {
+
+using ::caisson::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class TreeCopyTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() == 0) return;
+    if (testing::TestsMustRun()) FAIL() << "needs root";
+    GTEST_SKIP() << "needs root: owners and devices are copied";
+  }
+
+  // A tar as a file to be read.
+  UniqueFd File(const std::string& bytes) {
+    aside_.Write("in.tar", bytes);
+    return UniqueFd(
+        ::open(aside_.path("in.tar").c_str(), O_RDONLY | O_CLOEXEC));
+  }
+  absl::Status In(const std::string& tar, absl::string_view directory,
+                  const TreeCopyOptions& options = {}) {
+    return CopyIn(File(tar).borrow(), tree_.fd(), directory, options);
+  }
+
+  TestDir tree_;  // the container's
+  TestDir host_;
+  TestDir aside_;
+};
+
+TEST_F(TreeCopyTest, ATreeGoesOutAndComesBack) {
+  tree_.MakeDir("srv");
+  tree_.MakeDir("srv/data", 01750);
+  tree_.Write("srv/data/a", "text", 04755);
+  tree_.SetXattr("srv/data/a", "user.k", "v");
+  ASSERT_EQ(::link(tree_.path("srv/data/a").c_str(),
+                   tree_.path("srv/data/b").c_str()),
+            0);
+  ASSERT_EQ(::symlink("/etc/passwd", tree_.path("srv/data/link").c_str()), 0);
+  ASSERT_EQ(::mkfifo(tree_.path("srv/data/fifo").c_str(), 0600), 0);
+  ASSERT_EQ(::mknod(tree_.path("srv/data/null").c_str(), S_IFCHR | 0666,
+                    makedev(1, 3)),
+            0);
+  ASSERT_EQ(::lchown(tree_.path("srv/data").c_str(), 5, 6), 0);
+  const timespec times[2] = {{1, 2}, {1'000'000'000, 987'654'321}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, tree_.path("srv/data").c_str(), times, 0), 0);
+
+  const UniqueFd tar(::open(aside_.path("out.tar").c_str(),
+                            O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_OK(CopyOut(tree_.fd(), "/srv/data", tar.borrow()));
+  ASSERT_EQ(::lseek(tar.get(), 0, SEEK_SET), 0);
+  ASSERT_OK(CopyIn(tar.borrow(), host_.fd(), "."));
+  EXPECT_EQ(DumpTree(host_.path("data") + "/"),
+            DumpTree(tree_.path("srv/data") + "/"));
+  EXPECT_EQ(host_.Stat("data/a").st_ino, host_.Stat("data/b").st_ino);
+  // Without a tar between, under another name and owner.
+  ASSERT_OK(Copy(tree_.fd(), "srv/data", host_.fd(), "/",
+                 {.uid = 1000, .gid = 2000, .name = "other"}));
+  EXPECT_EQ(host_.Read("other/b"), "text");
+  EXPECT_EQ(host_.Stat("other/b").st_uid, 1000u);
+  EXPECT_EQ(host_.Stat("other").st_gid, 2000u);
+  EXPECT_EQ(host_.Stat("other/a").st_ino, host_.Stat("other/b").st_ino);
+  EXPECT_EQ(host_.Stat("other").st_mtim.tv_nsec, 987'654'321);
+  // The content of a directory; one file.
+  ASSERT_OK(Copy(tree_.fd(), "/srv/data/.", host_.fd(), "other"));
+  ASSERT_OK(Copy(tree_.fd(), "/srv/data/a", host_.fd(), "/", {.name = "one"}));
+  EXPECT_EQ(host_.Read("one"), "text");
+  EXPECT_EQ(host_.Xattr("one", "user.k"), "v");
+}
+
+TEST_F(TreeCopyTest, LinksAreCopiedNotFollowed) {
+  host_.Write("secret", "of the host");
+  const std::string outside = host_.path("secret");
+  ASSERT_EQ(::symlink(outside.c_str(), tree_.path("leaf").c_str()), 0);
+  ASSERT_EQ(::symlink(host_.path().c_str(), tree_.path("dir").c_str()), 0);
+  ASSERT_EQ(::symlink("../../../../../../../etc", tree_.path("up").c_str()), 0);
+  TestDir to;
+  ASSERT_OK(Copy(tree_.fd(), "/leaf", to.fd(), "/"));
+  EXPECT_EQ(to.Readlink("leaf"), outside);
+  // On the way they are looked up inside, where there is no such directory.
+  EXPECT_THAT(Copy(tree_.fd(), "/dir/secret", to.fd(), "/"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("dir")));
+  EXPECT_THAT(Copy(tree_.fd(), "/up/passwd", to.fd(), "/"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("up")));
+  EXPECT_THAT(Copy(tree_.fd(), "/../../etc/passwd", to.fd(), "/"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("etc")));
+  tree_.MakeDir("etc");
+  tree_.Write("etc/passwd", "inside");
+  ASSERT_OK(Copy(tree_.fd(), "/up/passwd", to.fd(), "/"));
+  EXPECT_EQ(to.Read("passwd"), "inside");
+}
+
+TEST_F(TreeCopyTest, NothingIsWrittenOutside) {
+  host_.Write("file", "of the host");
+  ASSERT_EQ(::symlink(host_.path().c_str(), tree_.path("out").c_str()), 0);
+  ASSERT_EQ(::symlink(host_.path("file").c_str(), tree_.path("leaf").c_str()),
+            0);
+  tree_.MakeDir("srv");
+  // To a directory that is a link, and by parents that are.
+  EXPECT_THAT(In(TestTar().File("x", "1").Finish(), "/out"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("out")));
+  EXPECT_FALSE(In(TestTar().File("out/x", "1").Finish(), "/").ok());
+  EXPECT_THAT(In(TestTar().File("../x", "1").Finish(), "/srv"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("..")));
+  // A leaf is replaced.
+  ASSERT_OK(In(TestTar().File("leaf", "new", 0600).Finish(), "/"));
+  EXPECT_EQ(tree_.Read("leaf"), "new");
+  EXPECT_TRUE(tree_.IsFile("leaf"));
+  // A link of the archive itself.
+  EXPECT_FALSE(
+      In(TestTar().Symlink("inner", host_.path()).File("inner/x", "1").Finish(),
+         "/srv")
+          .ok());
+  EXPECT_FALSE(
+      In(TestTar().Hardlink("hard", "../../file").Finish(), "/srv").ok());
+  EXPECT_THAT(host_.Names(), ElementsAre("file"));
+  EXPECT_EQ(host_.Read("file"), "of the host");
+}
+
+TEST_F(TreeCopyTest, ParentsAreFollowedInside) {
+  tree_.MakeDir("bin");
+  ASSERT_EQ(::symlink("/bin", tree_.path("sbin").c_str()), 0);
+  ASSERT_OK(In(TestTar()
+                   .Dir("sbin", 0700)
+                   .File("sbin/init", "program", 0755)
+                   .File("new/dir/file", "x")
+                   .Finish(),
+               "/", {.uid = 7}));
+  EXPECT_EQ(tree_.Readlink("sbin"), "/bin");
+  EXPECT_EQ(tree_.Read("bin/init"), "program");
+  EXPECT_EQ(tree_.Mode("bin"), 0755u) << "what the link leads to stays";
+  EXPECT_EQ(tree_.Read("new/dir/file"), "x");
+  EXPECT_EQ(tree_.Stat("new/dir").st_uid, 7u);
+}
+
+TEST_F(TreeCopyTest, KindsDoNotReplaceEachOther) {
+  tree_.MakeDir("dir");
+  tree_.Write("dir/kept", "");
+  tree_.Write("file", "before");
+  EXPECT_THAT(In(TestTar().File("dir", "x").Finish(), "/"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("is a directory")));
+  EXPECT_THAT(In(TestTar().Dir("file").Finish(), "/"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("no directory")));
+  EXPECT_EQ(tree_.Read("file"), "before");
+  // Directories merge, and take the attributes that are copied.
+  ASSERT_OK(In(TestTar().Dir("dir", 0711).File("dir/more", "").Finish(), "/"));
+  EXPECT_THAT(tree_.Names(),
+              ElementsAre("dir", "dir/kept", "dir/more", "file"));
+  EXPECT_EQ(tree_.Mode("dir"), 0711u);
+  EXPECT_THAT(In(TestTar().File("x", "").Finish(), "/missing"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("missing")));
+}
+
+TEST_F(TreeCopyTest, CompressedAndSparseTars) {
+  ASSERT_OK(
+      In(Gzip(TestTar().File("x", std::string(1 << 20, '\0')).Finish()), "/"));
+  EXPECT_EQ(tree_.Stat("x").st_size, 1 << 20);
+  EXPECT_LT(tree_.Stat("x").st_blocks * 512, 1 << 18);
+}
+
+TEST_F(TreeCopyTest, LimitsAndCancelling) {
+  tree_.Write("a", std::string(3 << 20, 'a'));
+  EXPECT_THAT(Copy(tree_.fd(), "/a", host_.fd(), "/", {.max_bytes = 100}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_bytes (100)")));
+  EXPECT_THAT(Copy(tree_.fd(), "/", host_.fd(), "/", {.max_entries = 1}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_entries (1)")));
+  TreeCopyOptions options;
+  options.progress = [](uint64_t) { return false; };
+  EXPECT_THAT(Copy(tree_.fd(), "/a", host_.fd(), "/", options),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
+  EXPECT_THAT(Copy(tree_.fd(), "/a", host_.fd(), "/", {.name = "a/b"}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("a/b")));
+}
+
+// Reached by a path, and not entered on the way through a tree.
+TEST_F(TreeCopyTest, MountsAreNotEntered) {
+  tree_.MakeDir("volume");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    EXPECT_EQ(::unshare(CLONE_NEWNS), 0);
+    EXPECT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    EXPECT_EQ(::mount("tmpfs", tree_.path("volume").c_str(), "tmpfs", 0, ""),
+              0);
+    tree_.Write("volume/inside", "v");
+    // Of this mount namespace: the descriptor of the fixture is of another one.
+    const UniqueFd root(
+        ::open(tree_.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    EXPECT_OK(Copy(root.borrow(), "/", host_.fd(), "/"));
+    EXPECT_THAT(host_.Names(), ElementsAre("volume"));
+    EXPECT_OK(Copy(root.borrow(), "/volume/inside", host_.fd(), "/"));
+    EXPECT_EQ(host_.Read("inside"), "v");
+    ::_exit(HasFailure() ? 1 : 0);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+// A container that exchanges a directory for a link, over and over.
+TEST_F(TreeCopyTest, ExchangedDirectoriesLeadNowhere) {
+  host_.MakeDir("victim");
+  const std::string before = host_.Dump();
+  tree_.MakeDir("srv");
+  tree_.MakeDir("spare");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const std::string dir = tree_.path("srv/d");
+    const std::string link = tree_.path("link");
+    for (;;) {
+      ::symlink((host_.path() + "/victim").c_str(), link.c_str());
+      ::rename(link.c_str(), dir.c_str());
+      ::unlink(dir.c_str());
+      ::mkdir(dir.c_str(), 0755);
+      ::rename(dir.c_str(), tree_.path("spare/d").c_str());
+    }
+  }
+  const std::string tar = TestTar()
+                              .Owner(1234, 1234)
+                              .Dir("d", 0777)
+                              .File("d/file", "x")
+                              .Fifo("d/fifo")
+                              .Finish();
+  for (int i = 0; i < 300; ++i) In(tar, "/srv").IgnoreError();
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_EQ(host_.Dump(), before);
+}
+
+}  // namespace
+}  // namespace caisson::layer
