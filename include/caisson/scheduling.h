@@ -70,6 +70,9 @@ struct MemoryPolicy {
   std::vector<int> nodes;       // none for kDefault and kLocal
   bool static_nodes = false;    // MPOL_F_STATIC_NODES
   bool relative_nodes = false;  // MPOL_F_RELATIVE_NODES
+  // MPOL_F_NUMA_BALANCING, for kBind (Linux 5.12; kPreferredMany: 6.9): pages
+  // move to where they are used.
+  bool numa_balancing = false;
 };
 
 struct Scheduling {

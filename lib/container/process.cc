@@ -300,10 +300,8 @@ absl::Status TranslateMemoryPolicy(const spec::MemoryPolicy& policy,
   ASSIGN_OR_RETURN(chosen.nodes,
                    ParseNumberList("linux.memoryPolicy.nodes", policy.nodes));
   for (const std::string& flag : policy.flags) {
-    if (flag == "MPOL_F_NUMA_BALANCING") {
-      return Unimplemented("linux.memoryPolicy.flags: ", flag,
-                           " cannot be honoured");
-    }
+    chosen.numa_balancing =
+        chosen.numa_balancing || flag == "MPOL_F_NUMA_BALANCING";
     chosen.static_nodes = chosen.static_nodes || flag == "MPOL_F_STATIC_NODES";
     chosen.relative_nodes =
         chosen.relative_nodes || flag == "MPOL_F_RELATIVE_NODES";

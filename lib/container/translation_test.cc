@@ -263,6 +263,21 @@ TEST(ProcessTest, SchedulingAndLists) {
   }
 }
 
+TEST(ProcessTest, MemoryPolicyHasAllFlags) {
+  spec::MemoryPolicy policy = {.mode = "MPOL_BIND", .nodes = "0,2-3"};
+  Scheduling scheduling;
+  ASSERT_OK(TranslateMemoryPolicy(policy, scheduling));
+  EXPECT_EQ(scheduling.memory->mode, MemoryPolicyMode::kBind);
+  EXPECT_THAT(scheduling.memory->nodes, ElementsAre(0, 2, 3));
+  EXPECT_FALSE(scheduling.memory->numa_balancing);
+  EXPECT_FALSE(scheduling.memory->static_nodes);
+  policy.flags = {"MPOL_F_NUMA_BALANCING", "MPOL_F_STATIC_NODES"};
+  ASSERT_OK(TranslateMemoryPolicy(policy, scheduling));
+  EXPECT_TRUE(scheduling.memory->numa_balancing);
+  EXPECT_TRUE(scheduling.memory->static_nodes);
+  EXPECT_FALSE(scheduling.memory->relative_nodes);
+}
+
 // The words that documents may have are those that are translated.
 TEST(ProcessTest, EveryWordOfSeccompHasAMeaning) {
   spec::Seccomp seccomp;

@@ -234,11 +234,12 @@ absl::Status AddMemoryPolicy(PlanBuilder& plan, const MemoryPolicy& policy) {
                    Mask(policy.nodes, kMaxNode, "scheduling.memory.nodes"));
   const int mode = static_cast<int>(policy.mode) |
                    (policy.static_nodes ? MPOL_F_STATIC_NODES : 0) |
-                   (policy.relative_nodes ? MPOL_F_RELATIVE_NODES : 0);
+                   (policy.relative_nodes ? MPOL_F_RELATIVE_NODES : 0) |
+                   (policy.numa_balancing ? MPOL_F_NUMA_BALANCING : 0);
   const char* const call = "set_mempolicy()";
   const char* const hint =
       "a node that does not exist, is not in the cpuset of the control group, "
-      "or a mode that this kernel lacks";
+      "or a mode or flag that this kernel lacks";
   if (mask.empty()) {
     plan.Call(SYS_set_mempolicy, {mode, 0, 0}, call).Hint(hint);
     return absl::OkStatus();
