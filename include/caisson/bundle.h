@@ -17,7 +17,7 @@
 // capabilities nor masked paths nor a system call filter; see doc/oci.md for
 // each field and for where caisson is stricter. A field that cannot be honoured
 // is refused with UNIMPLEMENTED and its name
-// ("config.json: linux.intelRdt: ...").
+// ("config.json: linux.rootfsPropagation: ...").
 //
 // Not for: the state of a container between commands, and the command line of a
 // runtime, which examples/oci has.
@@ -59,6 +59,9 @@ struct BundleOptions {
   const Cgroup* cgroup = nullptr;
   // false: the host's session keyring is kept (`--no-new-keyring`).
   bool new_session_keyring = true;
+  // The caller puts the process into the resctrl group of `linux.intelRdt`, as
+  // OciRuntime does; refused otherwise.
+  bool handles_intel_rdt = false;
 };
 
 // What an agent that answers system calls is told

@@ -53,10 +53,10 @@ constexpr char kConfig[] = "config.json";
 constexpr char kResources[] = "linux.resources";
 
 // Fields that caisson has nothing for, whatever they say.
-absl::Status CheckHonoured(const spec::RuntimeConfig& config) {
-  const spec::Linux& linux_config = config.linux_config;
-  if (linux_config.intel_rdt) {
-    return Unimplemented("linux.intelRdt: caisson has no resctrl");
+absl::Status CheckHonoured(const spec::RuntimeConfig& config,
+                           const BundleOptions& options) {
+  if (config.linux_config.intel_rdt && !options.handles_intel_rdt) {
+    return Unimplemented("linux.intelRdt: is for OciRuntime to honour");
   }
   return container::CheckNetDevices(config);
 }
@@ -278,7 +278,7 @@ absl::StatusOr<BundleParts> Bundle::Compose(
   RETURN_IF_ERROR(CheckOptions(options));
   const spec::RuntimeConfig& config = state_->config;
   if (!config.process) return Invalid("process: missing");
-  RETURN_IF_ERROR(CheckHonoured(config));
+  RETURN_IF_ERROR(CheckHonoured(config, options));
   RETURN_IF_ERROR(container::CheckNamespaces(config));
   RETURN_IF_ERROR(container::CheckRoot(config));
   auto parts = std::make_unique<BundleParts::State>();

@@ -26,6 +26,7 @@
 #include "lib/runtime/container_group.h"
 #include "lib/runtime/descriptor_socket.h"
 #include "lib/runtime/init_process.h"
+#include "lib/runtime/resctrl.h"
 #include "lib/runtime/state_directory.h"
 #include "lib/spec/documents.h"
 #include "lib/spec/runtime_config.h"
@@ -41,6 +42,7 @@ using ::caisson::runtime::ContainerRecord;
 using ::caisson::runtime::OpenGroup;
 using ::caisson::runtime::OpenInit;
 using ::caisson::runtime::ProcessRecord;
+using ::caisson::runtime::ResctrlGroup;
 
 constexpr absl::Duration kKillTimeout = absl::Seconds(10);
 
@@ -219,8 +221,19 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   record.set_has_start_hooks(!hooks.start_container.empty() ||
                              !hooks.poststart.empty());
   record.set_has_poststop_hooks(!hooks.poststop.empty());
+  const auto& rdt = bundle.config().linux_config.intel_rdt;
+  if (rdt) {
+    ASSIGN_OR_RETURN(*record.mutable_resctrl(), runtime::FindResctrl());
+  }
   ASSIGN_OR_RETURN(std::optional<Cgroup> group,
                    runtime::MakeGroup(directory, bundle, record));
+  std::optional<ResctrlGroup> resctrl;
+  if (rdt) {
+    ASSIGN_OR_RETURN(
+        ResctrlGroup made,
+        ResctrlGroup::Make(record.resctrl(), *rdt, directory.id()));
+    resctrl.emplace(std::move(made));
+  }
 
   ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
   ASSIGN_OR_RETURN(
@@ -228,7 +241,8 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
       bundle.Compose({.id = directory.id(),
                       .launcher = &launcher,
                       .cgroup = group ? &*group : nullptr,
-                      .new_session_keyring = options.new_session_keyring}));
+                      .new_session_keyring = options.new_session_keyring,
+                      .handles_intel_rdt = true}));
   ProcessSpec& spec = parts.spec();
   RETURN_IF_ERROR(CheckStreams(options.streams, spec));
   RETURN_IF_ERROR(runtime::CheckProgram(spec, bundle.config()));
@@ -236,6 +250,7 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   ASSIGN_OR_RETURN(const UniqueFd gate, directory.MakeGate());
   spec.gate = gate.borrow();
   ASSIGN_OR_RETURN(Process process, launcher.CreateProcess(spec));
+  if (resctrl) RETURN_IF_ERROR(resctrl->Assign(process.pid()));
   ASSIGN_OR_RETURN(const ProcessRecord init,
                    runtime::Remember(process.pidfd()));
   RETURN_IF_ERROR(directory.WriteProcess(init));
@@ -250,6 +265,7 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
                             out.pid, process));
   std::move(kill).Cancel();
   if (group) group->Disown();
+  if (resctrl) resctrl->Keep();
   // From its end on, the process is the subreaper's child.
   RETURN_IF_ERROR(launcher.Shutdown());
   return out;
@@ -271,6 +287,15 @@ absl::Status RunPoststopHooks(const Found& found) {
   return first;
 }
 
+absl::Status RemoveResctrl(const ContainerRecord& record) {
+  if (record.resctrl().empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Bundle bundle,
+                   Bundle::Parse(record.bundle(), record.config()));
+  const auto& rdt = bundle.config().linux_config.intel_rdt;
+  if (!rdt) return absl::OkStatus();
+  return runtime::RemoveResctrlGroup(record.resctrl(), *rdt, record.id());
+}
+
 // What is in the group is gone then, but for what its parent did not collect; a
 // first process waits for those that are in its pid namespace.
 absl::Status Destroy(const Found& found) {
@@ -285,7 +310,8 @@ absl::Status Destroy(const Found& found) {
   } else if (found.init.valid()) {
     RETURN_IF_ERROR(KillAndWait(found.init.borrow()));
   }
-  return recover ? runtime::RemoveMadeParents(found.record) : absl::OkStatus();
+  if (recover) RETURN_IF_ERROR(runtime::RemoveMadeParents(found.record));
+  return RemoveResctrl(found.record);
 }
 
 }  // namespace

@@ -152,13 +152,34 @@ TEST(FeaturesJsonTest, HasTheNamesOfTheSpecification) {
     "selinux": {
       "enabled": true
     },
+    "memoryPolicy": {
+      "modes": [
+        "MPOL_BIND",
+        "MPOL_DEFAULT",
+        "MPOL_INTERLEAVE",
+        "MPOL_LOCAL",
+        "MPOL_PREFERRED",
+        "MPOL_PREFERRED_MANY",
+        "MPOL_WEIGHTED_INTERLEAVE"
+      ],
+      "flags": [
+        "MPOL_F_NUMA_BALANCING",
+        "MPOL_F_RELATIVE_NODES",
+        "MPOL_F_STATIC_NODES"
+      ]
+    },
     "intelRdt": {
-      "enabled": false
+      "enabled": true,
+      "schemata": true,
+      "monitoring": true
     },
     "mountExtensions": {
       "idmap": {
         "enabled": true
       }
+    },
+    "netDevices": {
+      "enabled": true
     }
   },
   "annotations": {

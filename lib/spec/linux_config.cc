@@ -79,6 +79,12 @@ absl::Status ReadIntelRdt(const JsonObject& json, IntelRdt& out) {
   read.Text("l3CacheSchema", out.l3_cache_schema);
   read.Text("memBwSchema", out.mem_bw_schema);
   read.Bool("enableMonitoring", out.enable_monitoring);
+  // Until 1.2, for the cache and for the bandwidth.
+  bool cache = false;
+  bool bandwidth = false;
+  read.Bool("enableCMT", cache);
+  read.Bool("enableMBM", bandwidth);
+  out.enable_monitoring = out.enable_monitoring || cache || bandwidth;
   return read.status();
 }
 

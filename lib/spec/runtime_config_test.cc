@@ -420,5 +420,20 @@ TEST(HostileDocumentTest, SurvivesDamage) {
   }
 }
 
+// What versions 1.0 to 1.2 have in the place of enableMonitoring.
+TEST(RuntimeConfigTest, OlderNamesOfMonitoring) {
+  const auto monitors = [](const char* fields) {
+    const auto config = ParseRuntimeConfig(absl::StrCat(
+        R"({"ociVersion": "1.2.0", "root": {"path": "r"},
+            "linux": {"intelRdt": {)",
+        fields, "}}}"));
+    EXPECT_OK(config);
+    return config.ok() && config->linux_config.intel_rdt->enable_monitoring;
+  };
+  EXPECT_FALSE(monitors(R"("enableCMT": false, "enableMBM": false)"));
+  EXPECT_TRUE(monitors(R"("enableCMT": true)"));
+  EXPECT_TRUE(monitors(R"("enableMBM": true)"));
+}
+
 }  // namespace
 }  // namespace caisson::spec

@@ -555,6 +555,15 @@ TEST_F(OciRuntimeTest, MissingProgramFailsTheCreation) {
                        HasSubstr("permission denied")));
 }
 
+TEST_F(OciRuntimeTest, WithoutResctrlNoneIsPromised) {
+  if (ReadText("/proc/filesystems").find("\tresctrl\n") != std::string::npos) {
+    GTEST_SKIP() << "this machine has resctrl";
+  }
+  MakeBundle(":", R"({"linux": {"intelRdt": {"enableMonitoring": true}}})");
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                 HasSubstr("linux.intelRdt: this kernel has")));
+}
+
 TEST_F(OciRuntimeTest, FailedCreationLeavesNothing) {
   MakeBundle(":", R"({"linux": {"sysctl": {"net.nosuch": "1"}}})");
   EXPECT_FALSE(Create().ok());
