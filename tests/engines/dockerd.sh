@@ -1,7 +1,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # run.sh sets root, engine, work, runtime, image and group.
-# A docker daemon with caisson-oci as its only runtime. To be sourced.
+# A docker daemon with caisson-oci as its default runtime. To be sourced; daemon_options
+# are more of its options.
 
+daemon_options=()
 readonly image_name=busybox:latest client=(/usr/bin/docker -H "unix://$work/docker.sock")
 
 # Checks fail rather than wait for ever.
@@ -14,7 +16,7 @@ start_dockerd() {
   # The firewall is that of a network namespace of its own.
   dockerd --config-file "$work/daemon.json" --data-root "$work/state/root" --exec-root "$work/state/run" -H "unix://$work/docker.sock" \
     -p "$work/dockerd.pid" --storage-driver overlay2 --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$group" \
-    --add-runtime "caisson=$runtime" --default-runtime caisson >&4 2>&4 &
+    --add-runtime "caisson=$runtime" --default-runtime caisson "${daemon_options[@]}" >&4 2>&4 &
   within 30 docker version && says caisson docker info -f '{{.DefaultRuntime}}'
 }
 
