@@ -2,9 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +22,7 @@
 #include "lib/launcher/wait_status.h"
 #include "lib/sys/directory.h"
 #include "lib/sys/file_lock.h"
+#include "lib/sys/local_socket.h"
 #include "lib/sys/open.h"
 #include "lib/sys/owned_dir.h"
 #include "lib/sys/private_dir.h"
@@ -37,33 +35,6 @@ constexpr sys::PrivateDirUse kUse = {"LauncherOptions.directory",
                                      "launcher.detached"};
 constexpr char kRecordType[] = "caisson-process";
 constexpr int kBacklog = 64;
-
-absl::StatusOr<UniqueFd> NewSocket() {
-  UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (socket.valid()) return socket;
-  return ErrnoError(errno, "socket(AF_UNIX, SOCK_SEQPACKET)",
-                    {.step = kUse.step});
-}
-
-// By descriptor, since an address has room for 107 bytes only.
-sockaddr_un AddressIn(BorrowedFd directory) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  const std::string path =
-      absl::StrCat("/proc/self/fd/", directory.get(), "/", kSocketName);
-  memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
-
-// 0 or errno.
-template <typename Call>
-int WithAddress(Call call, const UniqueFd& socket, BorrowedFd directory) {
-  const sockaddr_un address = AddressIn(directory);
-  const int result =
-      call(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-           static_cast<socklen_t>(sizeof(address)));
-  return result == 0 ? 0 : errno;
-}
 
 absl::Status FileError(int error, absl::string_view call,
                        const std::string& path) {
@@ -157,26 +128,13 @@ absl::StatusOr<DetachedDirectory::Place> DetachedDirectory::Take() const {
   }
   RETURN_IF_ERROR(RemoveUnfinished());
   RETURN_IF_ERROR(RecordLost());
-  ASSIGN_OR_RETURN(place.listening, Listen());
+  ASSIGN_OR_RETURN(place.listening, sys::ListenAt(fd(), kSocketName, kBacklog,
+                                                  kUse.step, path_));
   return place;
 }
 
 void DetachedDirectory::GiveBack() const {
   ::unlinkat(fd_.get(), kSocketName, 0);
-}
-
-absl::StatusOr<UniqueFd> DetachedDirectory::Listen() const {
-  const std::string path = absl::StrCat(path_, "/", kSocketName);
-  ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
-  if (const int error = WithAddress(::bind, socket, fd()); error != 0) {
-    return FileError(error, "bind", path);
-  }
-  if (::listen(socket.get(), kBacklog) != 0) {
-    const int error = errno;
-    GiveBack();
-    return FileError(error, "listen", path);
-  }
-  return socket;
 }
 
 absl::StatusOr<UniqueFd> DetachedDirectory::Connect() const {
@@ -187,16 +145,7 @@ absl::StatusOr<UniqueFd> DetachedDirectory::Connect() const {
                      ": its detached processes have all ended, or it was "
                      "killed; ListDetached() tells"));
   }
-  ASSIGN_OR_RETURN(UniqueFd socket, NewSocket());
-  // Does not wait for a launcher that does not answer.
-  const int flags = ::fcntl(socket.get(), F_GETFL);
-  ::fcntl(socket.get(), F_SETFL, flags | O_NONBLOCK);
-  const int error = WithAddress(::connect, socket, fd());
-  ::fcntl(socket.get(), F_SETFL, flags);
-  if (error == 0) return socket;
-  const absl::Status status =
-      FileError(error, "connect", absl::StrCat(path_, "/", kSocketName));
-  return absl::UnavailableError(status.message());
+  return sys::ConnectAt(fd(), kSocketName, kUse.step, path_);
 }
 
 absl::StatusOr<std::vector<std::string>> DetachedDirectory::Names() const {

@@ -75,7 +75,6 @@ class DetachedDirectory final {
   // What was being written or forgotten when somebody was killed.
   absl::Status RemoveUnfinished() const;
   absl::StatusOr<UniqueFd> OpenLock(Missing missing) const;
-  absl::StatusOr<UniqueFd> Listen() const;
   absl::Status RecordLost() const;
   absl::Status Rename(const std::string& from, const std::string& to) const;
 

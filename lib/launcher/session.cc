@@ -26,21 +26,13 @@
 #include "lib/launcher/stub_image.h"
 #include "lib/plan/format.h"
 #include "lib/sys/detached_child.h"
+#include "lib/sys/local_socket.h"
 #include "lib/sys/memfd.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 
 namespace caisson::launcher {
 namespace {
-
-absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSocketPair() {
-  int fds[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
-    return ErrnoError(errno, "socketpair(SOCK_SEQPACKET)",
-                      {.step = "launcher"});
-  }
-  return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
-}
 
 absl::Status TimedOut(const Deadline& deadline) {
   return absl::DeadlineExceededError(absl::StrCat(
@@ -232,7 +224,7 @@ Session::Session(UniqueFd control, UniqueFd pidfd, const Message& hello)
 
 absl::StatusOr<Session> Session::Create(bool releases) {
   ASSIGN_OR_RETURN(const UniqueFd image, MakeImage());
-  ASSIGN_OR_RETURN(auto sockets, MakeSocketPair());
+  ASSIGN_OR_RETURN(auto sockets, sys::SocketPair("launcher"));
   RETURN_IF_ERROR(sys::SpawnDetached(image.borrow(), kName,
                                      sockets.second.borrow(),
                                      {.new_pid_namespace = !releases}));
@@ -293,8 +285,8 @@ absl::StatusOr<Session::InUserNamespace> Session::CreateInUserNamespace(
 
 absl::StatusOr<Session::InUserNamespace> Session::CreateMapped(MapIds map_ids) {
   ASSIGN_OR_RETURN(const UniqueFd image, MakeImage());
-  ASSIGN_OR_RETURN(auto control, MakeSocketPair());
-  ASSIGN_OR_RETURN(auto mounts, MakeSocketPair());
+  ASSIGN_OR_RETURN(auto control, sys::SocketPair("launcher"));
+  ASSIGN_OR_RETURN(auto mounts, sys::SocketPair("launcher"));
   RETURN_IF_ERROR(sys::SpawnDetached(
       image.borrow(), kName, control.second.borrow(),
       {.second_socket = mounts.second.borrow(), .new_user_namespace = true}));
@@ -381,7 +373,7 @@ absl::StatusOr<UniqueFd> Session::Ask(const Request& request,
                                       const std::vector<BorrowedFd>& fds,
                                       MessageKind kind, Message* answer,
                                       std::vector<UniqueFd>* received) const {
-  ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
+  ASSIGN_OR_RETURN(auto channel, sys::SocketPair("launcher"));
   std::vector<int> numbers = {channel.second.get()};
   for (const BorrowedFd fd : fds) numbers.push_back(fd.get());
   const Deadline deadline(kStartTimeout);
@@ -454,7 +446,7 @@ absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
   ASSIGN_OR_RETURN(started.plan,
                    sys::MakeMemfd("caisson-plan", sys::MemfdKind::kData,
                                   F_SEAL_SHRINK | F_SEAL_GROW, block));
-  ASSIGN_OR_RETURN(auto channel, MakeSocketPair());
+  ASSIGN_OR_RETURN(auto channel, sys::SocketPair("launcher"));
   std::vector<int> fds = {channel.second.get(), started.plan.get()};
   for (const BorrowedFd fd : plan.fds()) fds.push_back(fd.get());
   RETURN_IF_ERROR(
