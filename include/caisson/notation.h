@@ -56,6 +56,9 @@ absl::StatusOr<DeviceNode> ParseDeviceNode(absl::string_view text);
 // argument of --memory.
 absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
 
+// The number of a signal: "TERM", "SIGTERM" in any case, "15", "RTMIN+3".
+absl::StatusOr<int> ParseSignal(absl::string_view text);
+
 // The variables of `base` with those of `additions`, which win. "NAME=value"
 // each; their order is kept.
 std::vector<std::string> MergeEnvironment(

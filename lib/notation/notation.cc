@@ -1,5 +1,9 @@
 #include "caisson/notation.h"
 
+#include <signal.h>
+#include <string.h>
+
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -197,6 +201,38 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {
     return Expected(text, "a number of bytes, or one with k, m or g");
   }
   return value << shift;
+}
+
+absl::StatusOr<int> ParseSignal(absl::string_view text) {
+  const absl::Status unknown = absl::InvalidArgumentError(
+      absl::StrCat(Quoted(text), " is no signal, such as SIGTERM or 15"));
+  // Digits only, so that neither a sign nor a space gets through.
+  const auto number_of = [](absl::string_view digits) {
+    int number = -1;
+    const bool all = std::all_of(digits.begin(), digits.end(), [](char c) {
+      return absl::ascii_isdigit(static_cast<unsigned char>(c));
+    });
+    return all && absl::SimpleAtoi(digits, &number) ? number : -1;
+  };
+  if (const int number = number_of(text); number >= 0) {
+    return number > 0 && number < NSIG ? absl::StatusOr<int>(number) : unknown;
+  }
+  const std::string upper = absl::AsciiStrToUpper(text);
+  absl::string_view name = upper;
+  absl::ConsumePrefix(&name, "SIG");
+  if (absl::ConsumePrefix(&name, "RTMIN")) {
+    if (name.empty()) return SIGRTMIN;
+    if (!absl::ConsumePrefix(&name, "+")) return unknown;
+    const int number = number_of(name);
+    return number >= 0 && number <= SIGRTMAX - SIGRTMIN
+               ? absl::StatusOr<int>(SIGRTMIN + number)
+               : unknown;
+  }
+  for (int signal = 1; signal < NSIG; ++signal) {
+    const char* const abbreviation = ::sigabbrev_np(signal);
+    if (abbreviation != nullptr && name == abbreviation) return signal;
+  }
+  return unknown;
 }
 
 std::vector<std::string> MergeEnvironment(

@@ -46,6 +46,20 @@ TEST(NotationTest, Binds) {
   }
 }
 
+TEST(NotationTest, Signals) {
+  for (const char* text : {"TERM", "SIGTERM", "sigterm", "term", "15"}) {
+    EXPECT_EQ(ParseSignal(text).value_or(0), 15) << text;
+  }
+  EXPECT_EQ(ParseSignal("SIGRTMIN").value_or(0), 34);
+  EXPECT_EQ(ParseSignal("RTMIN+3").value_or(0), 37);
+  for (const char* bad : {"", "0", "-1", "65", "SIG", "SIGNAL", "RTMIN+31",
+                          "RTMIN-1", "RTMIN+-1", "15 "}) {
+    EXPECT_THAT(ParseSignal(bad), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("is no signal")))
+        << bad;
+  }
+}
+
 TEST(NotationTest, Volumes) {
   ASSERT_OK_AND_ASSIGN(VolumeMount volume,
                        ParseVolumeMount("db:/var/lib/db:ro,nocopy"));
