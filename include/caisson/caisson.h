@@ -26,6 +26,9 @@
 //   console.h        Console: a person at a container's terminal
 //   bundle.h         Bundle: a container as OCI writes it, composed
 //   oci_runtime.h    OciRuntime: create, start, kill, delete and exec by it
+//   container.h      ContainerStore, Container: all of it, remembered and kept
+//   container_spec.h, container_policies.h, container_logs.h,
+//   container_events.h  what it is made from, does and tells
 //   notation.h       Docker's notations for options, parsed
 //   features.h       Features(): what this host offers, and why not the rest
 //   error.h          what is behind an absl::Status of this library
@@ -43,6 +46,7 @@
 #include "caisson/bundle.h"
 #include "caisson/cgroup.h"
 #include "caisson/console.h"
+#include "caisson/container.h"
 #include "caisson/detached.h"
 #include "caisson/error.h"
 #include "caisson/features.h"

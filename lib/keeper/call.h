@@ -1,0 +1,43 @@
+// Asking a keeper, and making one. Functions only: thread-safe.
+#ifndef CAISSON_LIB_KEEPER_CALL_H_
+#define CAISSON_LIB_KEEPER_CALL_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "caisson/unique_fd.h"
+#include "lib/base/deadline.h"
+#include "lib/keeper/container_directory.h"
+#include "lib/keeper/record.pb.h"
+
+namespace caisson::keeper {
+
+// Makes a keeper and has it start the container: returns when the program
+// executes, or why it does not; nothing of the keeper is left then.
+// Preconditions: Lock() is held, and there is no keeper.
+absl::Status StartKeeper(const ContainerDirectory& directory,
+                         Request::Start start,
+                         absl::Span<const BorrowedFd> streams);
+
+// A connection on which `request` was sent; invalid if there is no keeper.
+absl::StatusOr<UniqueFd> Ask(const ContainerDirectory& directory,
+                             const Request& request,
+                             absl::Span<const BorrowedFd> descriptors);
+
+struct Answered {
+  Reply reply;
+  std::vector<UniqueFd> descriptors;
+};
+// The keeper's answer, whatever it is. UNAVAILABLE if it has ended without one.
+absl::StatusOr<Answered> ReadAnswer(BorrowedFd connection,
+                                    const Deadline& deadline);
+
+// Waits until the keeper has closed its end.
+absl::Status AwaitEnd(BorrowedFd connection, const Deadline& deadline);
+
+}  // namespace caisson::keeper
+
+#endif  // CAISSON_LIB_KEEPER_CALL_H_

@@ -1,0 +1,550 @@
+#include "caisson/container.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/deadline.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/keeper/call.h"
+#include "lib/keeper/composition.h"
+#include "lib/keeper/container_state.h"
+#include "lib/keeper/removal.h"
+#include "lib/keeper/spec_record.h"
+#include "lib/keeper/state.h"
+#include "lib/keeper/wire.h"
+#include "lib/sys/local_socket.h"
+
+namespace caisson {
+namespace {
+
+using keeper::Answered;
+using keeper::HeldLock;
+using keeper::Request;
+
+// What a keeper does at once; but the container may have to be frozen, or a
+// program to be started.
+constexpr absl::Duration kAnswerTimeout = absl::Minutes(1);
+constexpr absl::Duration kEndTimeout = absl::Minutes(1);
+
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0) {
+    return ErrnoError(errno, "pipe2()", {.step = "container"});
+  }
+  return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
+}
+
+// The caller's ends of streams, and those that a keeper gets.
+struct StreamEnds {
+  ContainerStreams ours;
+  std::vector<UniqueFd> theirs;
+  keeper::Streams which;
+
+  std::vector<BorrowedFd> borrowed() const {
+    std::vector<BorrowedFd> all;
+    for (const UniqueFd& fd : theirs) all.push_back(fd.borrow());
+    return all;
+  }
+};
+
+absl::StatusOr<StreamEnds> MakeStreams(const ContainerAttachOptions& options,
+                                       const ContainerSpec& spec) {
+  StreamEnds ends;
+  if (options.in && spec.open_stdin) {
+    ASSIGN_OR_RETURN(auto pipe, Pipe());
+    ends.theirs.push_back(std::move(pipe.first));
+    ends.ours.in = std::move(pipe.second);
+    ends.which.set_in(true);
+  }
+  if (options.out) {
+    ASSIGN_OR_RETURN(auto pipe, Pipe());
+    ends.ours.out = std::move(pipe.first);
+    ends.theirs.push_back(std::move(pipe.second));
+    ends.which.set_out(true);
+  }
+  if (options.err && !spec.terminal) {
+    ASSIGN_OR_RETURN(auto pipe, Pipe());
+    ends.ours.err = std::move(pipe.first);
+    ends.theirs.push_back(std::move(pipe.second));
+    ends.which.set_err(true);
+  }
+  return ends;
+}
+
+}  // namespace
+
+// ---- Asking the keeper -----------------------------------------------------
+
+absl::StatusOr<Answered> Container::State::Call(
+    const Request& request, absl::Span<const BorrowedFd> descriptors,
+    absl::Duration timeout) const {
+  const Deadline deadline(timeout);
+  for (;;) {
+    ASSIGN_OR_RETURN(const UniqueFd connection,
+                     keeper::Ask(directory, request, descriptors));
+    if (!connection.valid()) return NotRunning();
+    auto answered = keeper::ReadAnswer(connection.borrow(), deadline);
+    // It has ended before it read the request; there may be another one.
+    if (absl::IsUnavailable(answered.status())) continue;
+    RETURN_IF_ERROR(answered.status());
+    RETURN_IF_ERROR(StatusOf(answered->reply));
+    return answered;
+  }
+}
+
+absl::Status Container::State::NotRunning() const {
+  ASSIGN_OR_RETURN(const keeper::ContainerRecord record,
+                   directory.ReadRecord());
+  return absl::FailedPreconditionError(absl::StrCat(
+      "container ", Quoted(record.spec().name()), " is not running"));
+}
+
+Container::Container(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Container::Container(Container&&) noexcept = default;
+Container& Container::operator=(Container&&) noexcept = default;
+Container::~Container() = default;
+
+const std::string& Container::id() const { return state_->directory.id(); }
+
+absl::StatusOr<ContainerInfo> Container::Inspect() const {
+  ASSIGN_OR_RETURN(const keeper::Observed observed,
+                   keeper::Observe(state_->directory));
+  return keeper::InfoOf(observed);
+}
+
+// ---- Its life --------------------------------------------------------------
+
+absl::Status Container::State::Start(absl::Span<const BorrowedFd> streams,
+                                     const keeper::Streams& which) const {
+  Request request;
+  Request::Start& start = *request.mutable_start();
+  start.set_store(store->directory.path());
+  start.set_id(directory.id());
+  start.set_layers(store->places.layers);
+  start.set_volumes(store->places.volumes);
+  start.set_network_state(store->places.network_state);
+  *start.mutable_attach() = which;
+  for (;;) {
+    // One whose program has ended may not have ended yet.
+    const absl::StatusOr<Answered> answered =
+        Call(request, streams, absl::InfiniteDuration());
+    if (!absl::IsFailedPrecondition(answered.status())) {
+      return answered.status();
+    }
+    ASSIGN_OR_RETURN(const HeldLock lock, directory.Lock());
+    ASSIGN_OR_RETURN(const keeper::Observed observed,
+                     keeper::Observe(directory));
+    if (observed.has_keeper) {
+      if (observed.state.pid() > 0) return answered.status();
+      continue;
+    }
+    if (observed.lost) {
+      RETURN_IF_ERROR(keeper::RemoveRemains(observed.record, store->places));
+    }
+    const absl::Status started =
+        keeper::StartKeeper(directory, request.start(), streams);
+    if (!started.ok() && observed.record.spec().auto_remove()) {
+      keeper::RemoveContainer(store->directory, directory, store->places,
+                              /*volumes=*/true)
+          .IgnoreError();
+    }
+    return started;
+  }
+}
+
+absl::Status Container::Start() const {
+  return state_->Start({}, keeper::Streams());
+}
+
+absl::StatusOr<ContainerStreams> Container::StartAttached(
+    const ContainerAttachOptions& options) const {
+  ASSIGN_OR_RETURN(const ContainerInfo info, Inspect());
+  ASSIGN_OR_RETURN(StreamEnds ends, MakeStreams(options, info.spec));
+  RETURN_IF_ERROR(state_->Start(ends.borrowed(), ends.which));
+  return std::move(ends.ours);
+}
+
+absl::StatusOr<ContainerStreams> Container::Attach(
+    const ContainerAttachOptions& options) const {
+  ASSIGN_OR_RETURN(const ContainerInfo info, Inspect());
+  ASSIGN_OR_RETURN(StreamEnds ends, MakeStreams(options, info.spec));
+  Request request;
+  *request.mutable_attach() = ends.which;
+  RETURN_IF_ERROR(
+      state_->Call(request, ends.borrowed(), kAnswerTimeout).status());
+  return std::move(ends.ours);
+}
+
+absl::Status Container::ResizeTerminal(TerminalSize size) const {
+  Request request;
+  request.mutable_resize()->set_rows(size.rows);
+  request.mutable_resize()->set_columns(size.columns);
+  return state_->Call(request, {}, kAnswerTimeout).status();
+}
+
+absl::Status Container::Stop(std::optional<absl::Duration> grace) const {
+  Request request;
+  if (grace)
+    request.mutable_stop()->set_grace_ns(keeper::ToNanoseconds(*grace));
+  request.mutable_stop()->set_restart(false);
+  for (;;) {
+    ASSIGN_OR_RETURN(const UniqueFd connection,
+                     keeper::Ask(state_->directory, request, {}));
+    if (!connection.valid()) return absl::OkStatus();
+    const auto answered = keeper::ReadAnswer(
+        connection.borrow(), Deadline(absl::InfiniteDuration()));
+    if (absl::IsUnavailable(answered.status())) continue;
+    RETURN_IF_ERROR(answered.status());
+    RETURN_IF_ERROR(StatusOf(answered->reply));
+    ASSIGN_OR_RETURN(const auto record, state_->directory.ReadRecord());
+    keeper::TellOf(state_->store->directory, record, "stop");
+    return absl::OkStatus();
+  }
+}
+
+absl::Status Container::Restart(std::optional<absl::Duration> grace) const {
+  Request request;
+  if (grace)
+    request.mutable_stop()->set_grace_ns(keeper::ToNanoseconds(*grace));
+  request.mutable_stop()->set_restart(true);
+  absl::Status status =
+      state_->Call(request, {}, absl::InfiniteDuration()).status();
+  if (absl::IsFailedPrecondition(status)) status = Start();
+  RETURN_IF_ERROR(status);
+  ASSIGN_OR_RETURN(const auto record, state_->directory.ReadRecord());
+  keeper::TellOf(state_->store->directory, record, "restart");
+  return absl::OkStatus();
+}
+
+absl::Status Container::Kill(int signal) const {
+  Request request;
+  request.mutable_kill()->set_signal(signal);
+  return state_->Call(request, {}, kAnswerTimeout).status();
+}
+
+absl::Status Container::Pause() const {
+  Request request;
+  request.mutable_pause();
+  return state_->Call(request, {}, kAnswerTimeout).status();
+}
+
+absl::Status Container::Resume() const {
+  Request request;
+  request.mutable_resume();
+  return state_->Call(request, {}, kAnswerTimeout).status();
+}
+
+absl::StatusOr<int> Container::Wait(absl::Time until) const {
+  const Deadline deadline = Deadline::At(until);
+  Request request;
+  request.mutable_wait();
+  for (;;) {
+    ASSIGN_OR_RETURN(const UniqueFd connection,
+                     keeper::Ask(state_->directory, request, {}));
+    if (!connection.valid()) {
+      ASSIGN_OR_RETURN(const keeper::Observed observed,
+                       keeper::Observe(state_->directory));
+      return observed.state.exit_code();
+    }
+    const auto answered = keeper::ReadAnswer(connection.borrow(), deadline);
+    if (absl::IsUnavailable(answered.status())) continue;
+    RETURN_IF_ERROR(answered.status());
+    return answered->reply.exit_code();
+  }
+}
+
+absl::StatusOr<UniqueFd> Container::ExitFd() const {
+  Request request;
+  request.mutable_wait();
+  ASSIGN_OR_RETURN(UniqueFd connection,
+                   keeper::Ask(state_->directory, request, {}));
+  if (connection.valid()) return connection;
+  // Its other end is closed, so it is readable.
+  ASSIGN_OR_RETURN(auto sockets, sys::SocketPair("container"));
+  return std::move(sockets.first);
+}
+
+// ---- Further programs ------------------------------------------------------
+
+struct ContainerExec::State {
+  pid_t pid = -1;
+  ContainerStreams streams;
+  UniqueFd terminal;
+  UniqueFd connection;
+  std::optional<absl::StatusOr<ExitStatus>> exit;
+};
+
+ContainerExec::ContainerExec(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+ContainerExec::ContainerExec(ContainerExec&&) noexcept = default;
+ContainerExec& ContainerExec::operator=(ContainerExec&&) noexcept = default;
+ContainerExec::~ContainerExec() = default;
+
+pid_t ContainerExec::pid() const { return state_->pid; }
+
+ContainerStreams ContainerExec::TakeStreams() {
+  return std::move(state_->streams);
+}
+
+BorrowedFd ContainerExec::terminal() const { return state_->terminal.borrow(); }
+
+absl::Status ContainerExec::ResizeTerminal(TerminalSize size) const {
+  if (!state_->terminal.valid()) {
+    return absl::FailedPreconditionError("the process has no terminal");
+  }
+  winsize window = {};
+  window.ws_row = size.rows;
+  window.ws_col = size.columns;
+  if (::ioctl(state_->terminal.get(), TIOCSWINSZ, &window) != 0) {
+    return ErrnoError(errno, "ioctl(TIOCSWINSZ)", {.step = "container.exec"});
+  }
+  return absl::OkStatus();
+}
+
+BorrowedFd ContainerExec::exit_fd() const {
+  return state_->connection.borrow();
+}
+
+absl::StatusOr<ExitStatus> ContainerExec::Wait(absl::Time until) {
+  if (state_->exit) return *state_->exit;
+  const auto answered =
+      keeper::ReadAnswer(state_->connection.borrow(), Deadline::At(until));
+  if (absl::IsDeadlineExceeded(answered.status())) return answered.status();
+  if (!answered.ok()) {
+    state_->exit = answered.status();
+  } else if (const absl::Status status = StatusOf(answered->reply);
+             !status.ok()) {
+    state_->exit = status;
+  } else {
+    state_->exit = keeper::FromRecord(answered->reply.exit());
+  }
+  return *state_->exit;
+}
+
+namespace {
+
+// One stream of an exec: the end that goes to the keeper, and the caller's.
+absl::StatusOr<bool> AddStream(const Stdio& stdio, const char* field,
+                               bool is_input, StreamEnds& ends,
+                               std::vector<BorrowedFd>& descriptors,
+                               UniqueFd& ours) {
+  switch (stdio.kind()) {
+    case Stdio::Kind::kNull:
+    case Stdio::Kind::kLikeStdout:
+      return false;
+    case Stdio::Kind::kInherit:
+      descriptors.push_back(stdio.fd());
+      return true;
+    case Stdio::Kind::kPipe: {
+      ASSIGN_OR_RETURN(auto pipe, Pipe());
+      if (!is_input) std::swap(pipe.first, pipe.second);
+      ours = std::move(pipe.second);
+      ends.theirs.push_back(std::move(pipe.first));
+      descriptors.push_back(ends.theirs.back().borrow());
+      return true;
+    }
+    case Stdio::Kind::kFile:
+      break;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      field, ": a file is not possible here; open it and use Inherit()"));
+}
+
+}  // namespace
+
+absl::StatusOr<ContainerExec> Container::Exec(
+    const ContainerExecSpec& spec) const {
+  if (spec.argv.empty()) {
+    return absl::InvalidArgumentError("argv: nothing to execute");
+  }
+  Request request;
+  keeper::ExecRequest& exec = *request.mutable_exec();
+  exec.mutable_argv()->Assign(spec.argv.begin(), spec.argv.end());
+  exec.mutable_env()->Assign(spec.env.begin(), spec.env.end());
+  exec.set_working_dir(spec.working_dir);
+  exec.set_user(spec.user);
+  auto state = std::make_unique<ContainerExec::State>();
+  StreamEnds ends;
+  std::vector<BorrowedFd> descriptors;
+  if (spec.terminal) {
+    exec.set_terminal(true);
+    exec.set_rows(spec.terminal->rows);
+    exec.set_columns(spec.terminal->columns);
+  } else {
+    ASSIGN_OR_RETURN(const bool in,
+                     AddStream(spec.in, "in", /*is_input=*/true, ends,
+                               descriptors, state->streams.in));
+    ASSIGN_OR_RETURN(const bool out,
+                     AddStream(spec.out, "out", /*is_input=*/false, ends,
+                               descriptors, state->streams.out));
+    ASSIGN_OR_RETURN(const bool err,
+                     AddStream(spec.err, "err", /*is_input=*/false, ends,
+                               descriptors, state->streams.err));
+    exec.set_in(in);
+    exec.set_out(out);
+    exec.set_err(err);
+    exec.set_err_like_out(spec.err.kind() == Stdio::Kind::kLikeStdout);
+  }
+  ASSIGN_OR_RETURN(state->connection,
+                   keeper::Ask(state_->directory, request, descriptors));
+  if (!state->connection.valid()) return state_->NotRunning();
+  auto answered =
+      keeper::ReadAnswer(state->connection.borrow(), Deadline(kAnswerTimeout));
+  if (absl::IsUnavailable(answered.status())) return state_->NotRunning();
+  RETURN_IF_ERROR(answered.status());
+  RETURN_IF_ERROR(StatusOf(answered->reply));
+  state->pid = answered->reply.pid();
+  if (!answered->descriptors.empty()) {
+    state->terminal = std::move(answered->descriptors.front());
+  }
+  return ContainerExec(std::move(state));
+}
+
+// ---- What it is and does ---------------------------------------------------
+
+absl::StatusOr<ContainerLogReader> Container::Logs(
+    const ContainerLogReadOptions& options) const {
+  ASSIGN_OR_RETURN(const ContainerInfo info, Inspect());
+  if (!info.spec.logged) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", Quoted(info.spec.name),
+                     " was created without a log (ContainerSpec::logged)"));
+  }
+  ASSIGN_OR_RETURN(const UniqueFd directory, state_->directory.OpenLogs());
+  return ContainerLogReader::Open(directory.borrow(), options);
+}
+
+absl::StatusOr<Cgroup> Container::State::Group() const {
+  ASSIGN_OR_RETURN(const keeper::Observed observed, keeper::Observe(directory));
+  if (observed.state.pid() <= 0) return NotRunning();
+  auto group = keeper::OpenGroup(observed.record.spec().cgroup_parent(),
+                                 observed.record.id());
+  if (absl::IsNotFound(group.status())) return NotRunning();
+  return group;
+}
+
+absl::StatusOr<ContainerStats> Container::Stats() const {
+  ASSIGN_OR_RETURN(const Cgroup group, state_->Group());
+  ASSIGN_OR_RETURN(const CgroupStatsReader reader, group.OpenStats());
+  ContainerStats stats;
+  ASSIGN_OR_RETURN(stats.cgroup, reader.Read());
+  Request request;
+  request.mutable_stats();
+  ASSIGN_OR_RETURN(const Answered answered,
+                   state_->Call(request, {}, kAnswerTimeout));
+  stats.received_bytes = answered.reply.received_bytes();
+  stats.sent_bytes = answered.reply.sent_bytes();
+  return stats;
+}
+
+absl::StatusOr<std::vector<pid_t>> Container::Processes() const {
+  ASSIGN_OR_RETURN(const Cgroup group, state_->Group());
+  return group.Processes();
+}
+
+absl::Status Container::Update(const ContainerUpdate& update) const {
+  Request request;
+  keeper::ToRecord(update.limits, *request.mutable_update()->mutable_limits());
+  if (update.restart) {
+    request.mutable_update()->set_restart(update.restart->ToString());
+  }
+  for (;;) {
+    ASSIGN_OR_RETURN(const UniqueFd connection,
+                     keeper::Ask(state_->directory, request, {}));
+    if (connection.valid()) {
+      const auto answered =
+          keeper::ReadAnswer(connection.borrow(), Deadline(kAnswerTimeout));
+      if (absl::IsUnavailable(answered.status())) continue;
+      RETURN_IF_ERROR(answered.status());
+      return StatusOf(answered->reply);
+    }
+    ASSIGN_OR_RETURN(const HeldLock lock, state_->directory.Lock());
+    ASSIGN_OR_RETURN(const keeper::Observed observed,
+                     keeper::Observe(state_->directory));
+    if (observed.has_keeper) continue;  // somebody has started it meanwhile
+    ASSIGN_OR_RETURN(const keeper::ContainerRecord record,
+                     keeper::UpdatedRecord(observed.record, request.update()));
+    RETURN_IF_ERROR(state_->directory.WriteRecord(record));
+    keeper::TellOf(state_->store->directory, record, "update");
+    return absl::OkStatus();
+  }
+}
+
+absl::Status Container::Rename(const std::string& name) const {
+  RETURN_IF_ERROR(keeper::CheckContainerName(name));
+  const keeper::StoreDirectory& store = state_->store->directory;
+  ASSIGN_OR_RETURN(const HeldLock lock, state_->directory.Lock());
+  ASSIGN_OR_RETURN(keeper::ContainerRecord record,
+                   state_->directory.ReadRecord());
+  const std::string before = record.spec().name();
+  if (before == name) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const HeldLock names, store.LockNames());
+  RETURN_IF_ERROR(store.TakeName(name, id()));
+  record.mutable_spec()->set_name(name);
+  if (const absl::Status written = state_->directory.WriteRecord(record);
+      !written.ok()) {
+    store.DropName(name, id());
+    return written;
+  }
+  store.DropName(before, id());
+  keeper::TellOf(store, record, "rename", {{"oldName", before}});
+  return absl::OkStatus();
+}
+
+// Has a keeper without a program end. FAILED_PRECONDITION if it has one.
+// Precondition: Lock() is not held.
+absl::Status Container::State::AskToLeave() const {
+  Request request;
+  request.mutable_leave();
+  ASSIGN_OR_RETURN(const UniqueFd connection,
+                   keeper::Ask(directory, request, {}));
+  if (!connection.valid()) return absl::OkStatus();
+  const Deadline deadline(kEndTimeout);
+  const auto answered = keeper::ReadAnswer(connection.borrow(), deadline);
+  if (absl::IsUnavailable(answered.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(answered.status());
+  RETURN_IF_ERROR(StatusOf(answered->reply));
+  return keeper::AwaitEnd(connection.borrow(), deadline);
+}
+
+absl::Status Container::Remove(const ContainerRemoveOptions& options) const {
+  for (;;) {
+    const absl::Status left = state_->AskToLeave();
+    if (!left.ok()) {
+      if (!absl::IsFailedPrecondition(left)) return left;
+      if (!options.force) {
+        return absl::FailedPreconditionError(
+            absl::StrCat(left.message(), "; stop it, or remove it with force"));
+      }
+      RETURN_IF_ERROR(Stop(absl::ZeroDuration()));
+      continue;
+    }
+    auto lock = state_->directory.Lock();
+    // One that removes itself did so when it ended.
+    if (options.force && absl::IsNotFound(lock.status())) {
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(lock.status());
+    ASSIGN_OR_RETURN(const keeper::Observed observed,
+                     keeper::Observe(state_->directory));
+    if (observed.has_keeper) continue;
+    if (observed.lost) {
+      RETURN_IF_ERROR(
+          keeper::RemoveRemains(observed.record, state_->store->places));
+    }
+    return keeper::RemoveContainer(state_->store->directory, state_->directory,
+                                   state_->store->places, options.volumes);
+  }
+}
+
+}  // namespace caisson

@@ -1,0 +1,157 @@
+// The keeper of one container: see doc/container.md.
+#ifndef CAISSON_LIB_KEEPER_KEEPER_H_
+#define CAISSON_LIB_KEEPER_KEEPER_H_
+
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "caisson/container.h"
+#include "caisson/launcher.h"
+#include "lib/keeper/composition.h"
+#include "lib/keeper/container_directory.h"
+#include "lib/keeper/health.h"
+#include "lib/keeper/loop.h"
+#include "lib/keeper/output.h"
+#include "lib/keeper/restart_policy.h"
+#include "lib/keeper/wire.h"
+#include "lib/logs/log_writer.h"
+
+namespace caisson::keeper {
+
+// What a keeper is made with.
+struct KeeperTask {
+  Request::Start request;
+  UniqueFd starter;               // the socket of whoever asked for the start
+  UniqueFd lock;                  // ContainerDirectory::LockForKeeper()
+  UniqueFd listening;             // ContainerDirectory::Listen()
+  std::vector<UniqueFd> streams;  // of request.attach
+};
+
+// One thread, one loop. Not thread-safe.
+class Keeper final {
+ public:
+  Keeper(StoreDirectory store, ContainerDirectory directory, KeeperTask task);
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
+
+  // Starts the container, tells whoever asked for it, and keeps it until it has
+  // ended and is not to be started again.
+  void Run();
+
+ private:
+  struct Connection {
+    UniqueFd socket;
+  };
+  using ConnectionPtr = std::shared_ptr<Connection>;
+  struct ExecJob {
+    Process process;
+    ConnectionPtr connection;  // of whoever waits for its end
+    std::string id;
+  };
+  struct Probe {
+    Process process;
+    UniqueFd out;
+    Loop::Timer timeout;
+  };
+
+  // ---- A run
+  absl::Status Begin();
+  absl::Status LoadRecord();
+  absl::Status OpenLog();
+  absl::Status StartRun();
+  void BeginStreams();
+  void OnExit();
+  void FinishRun(const ExitStatus& exit);
+  void AfterRun();
+  absl::Status StartAgain();
+  void RecordFailure(const absl::Status& status);
+  void End();
+
+  // ---- Requests
+  void Accept();
+  void OnRequest(const ConnectionPtr& connection);
+  void Handle(const ConnectionPtr& connection, const Request& request,
+              std::vector<UniqueFd> descriptors);
+  void HandleStart(const ConnectionPtr& connection, const Request::Start& start,
+                   std::vector<UniqueFd> descriptors);
+  void HandleLeave(const ConnectionPtr& connection);
+  void HandleStop(const ConnectionPtr& connection, const Request::Stop& stop);
+  absl::Status HandleKill(int signal);
+  absl::Status HandlePause(bool pause);
+  absl::Status HandleUpdate(const Request::Update& update);
+  absl::Status HandleAttach(const Streams& streams,
+                            std::vector<UniqueFd>& descriptors);
+  void HandleExec(const ConnectionPtr& connection, const ExecRequest& exec,
+                  std::vector<UniqueFd> descriptors);
+  void HandleStats(const ConnectionPtr& connection);
+  void AttachOutputs(const Streams& streams,
+                     std::vector<UniqueFd>& descriptors);
+  absl::StatusOr<Process> StartExec(const ExecRequest& exec,
+                                    std::vector<UniqueFd>& descriptors);
+  void OnExecExit(std::list<ExecJob>::iterator job);
+  absl::Status Thaw();
+  void Answer(const ConnectionPtr& connection, const absl::Status& status);
+  void Close(const ConnectionPtr& connection);
+  bool Alive() const { return run_ != nullptr; }
+  bool HasEnded() const;
+  absl::Status NotRunning() const;
+
+  // ---- Health: keeper_health.cc
+  void BeginHealth();
+  void ContinueHealth();
+  void EndHealth();
+  void ScheduleProbe();
+  void BeginProbe();
+  void ReadProbe();
+  void EndProbe(bool timed_out);
+  void TellHealth(std::optional<HealthStatus> changed);
+
+  // ---- What others see
+  void WriteState();
+  void Tell(const std::string& action,
+            std::map<std::string, std::string> attributes = {});
+
+  StoreDirectory store_;
+  ContainerDirectory directory_;
+  KeeperTask task_;
+  Places places_;
+  Loop loop_;
+  ContainerRecord record_;
+  ContainerSpec spec_;
+  StateRecord state_;
+  std::optional<Launcher> launcher_;
+  std::unique_ptr<Composition> run_;
+  std::optional<logs::LogWriter> log_;
+  std::optional<Output> out_;
+  std::optional<Output> err_;
+  UniqueFd out_pipe_;
+  UniqueFd err_pipe_;
+  Input in_;
+  UniqueFd first_input_;  // of whoever was attached before the start
+  std::vector<ConnectionPtr> waiting_;   // for the end of a run
+  std::vector<ConnectionPtr> stopping_;  // for the end because of Stop
+  std::vector<ConnectionPtr> restarting_;
+  std::list<ExecJob> execs_;
+  uint64_t exec_serial_ = 0;
+  std::optional<RestartDecider> decider_;
+  std::optional<HealthMonitor> health_;
+  std::optional<Probe> probe_;
+  Loop::Timer probe_timer_ = 0;
+  Loop::Timer kill_timer_ = 0;
+  Loop::Timer restart_timer_ = 0;
+  Loop::Timer end_timer_ = 0;
+  bool stopped_by_user_ = false;
+  bool restart_at_once_ = false;
+  bool ended_ = false;
+};
+
+}  // namespace caisson::keeper
+
+#endif  // CAISSON_LIB_KEEPER_KEEPER_H_

@@ -1,0 +1,74 @@
+// The program of a keeper: descriptor 3 is a socket, on which it is told what
+// to do.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/time/time.h"
+#include "lib/base/deadline.h"
+#include "lib/base/status_macros.h"
+#include "lib/keeper/container_directory.h"
+#include "lib/keeper/keeper.h"
+#include "lib/keeper/wire.h"
+
+namespace caisson::keeper {
+namespace {
+
+constexpr int kSocket = 3;
+
+// What the host had as its standard streams and signals is none of its
+// business.
+void LeaveHost() {
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int fd = 0; fd < 3; ++fd) ::dup2(null, fd);
+  if (null > 3) ::close(null);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit of the host's is a full disk
+  ::signal(SIGCHLD, SIG_DFL);
+  ::umask(022);
+}
+
+absl::Status Run() {
+  UniqueFd starter(kSocket);
+  ::fcntl(starter.get(), F_SETFD, FD_CLOEXEC);
+  ASSIGN_OR_RETURN(Received received,
+                   Await(starter.borrow(), Deadline(absl::Minutes(1))));
+  Request request;
+  if (!request.ParseFromString(received.bytes) || !request.has_start() ||
+      received.descriptors.size() < 2) {
+    return absl::InvalidArgumentError("no request to start");
+  }
+  KeeperTask task;
+  task.request = request.start();
+  task.starter = std::move(starter);
+  // The kernel closes what a killed process has open in this order: whoever
+  // finds the lock free finds the rest gone, too.
+  constexpr int kHigh = 1000;
+  task.lock.reset(
+      ::fcntl(received.descriptors[0].get(), F_DUPFD_CLOEXEC, kHigh));
+  if (!task.lock.valid()) task.lock = std::move(received.descriptors[0]);
+  task.listening = std::move(received.descriptors[1]);
+  received.descriptors.erase(received.descriptors.begin(),
+                             received.descriptors.begin() + 2);
+  task.streams = std::move(received.descriptors);
+  ASSIGN_OR_RETURN(StoreDirectory store,
+                   StoreDirectory::Open(task.request.store()));
+  ASSIGN_OR_RETURN(ContainerDirectory directory, store.Find(task.request.id()));
+  Keeper keeper(std::move(store), std::move(directory), std::move(task));
+  keeper.Run();
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace caisson::keeper
+
+int main() {
+  caisson::keeper::LeaveHost();
+  return caisson::keeper::Run().ok() ? 0 : 1;
+}
