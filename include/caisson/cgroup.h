@@ -229,17 +229,28 @@ class [[nodiscard]] Cgroup final {
   // Whoever froze it: a group above, too. kThawed on v1 without kFreezer.
   absl::StatusOr<CgroupFreezeState> FreezeState() const;
 
+  // Sends a signal to all processes of the group and its descendants; SIGKILL
+  // is Kill(). They are frozen while it is sent, where that is possible and
+  // does not take longer than 200 ms, so that none is forked unsignalled. It
+  // goes to pidfds of verified members, never to a bare PID. What is frozen
+  // takes it when it is thawed. `timeout` is for the thaw. Precondition: the
+  // caller is not in the group.
+  absl::Status Signal(int signal,
+                      absl::Duration timeout = kCgroupKillTimeout) const;
+
   // Sends SIGKILL to all processes of the group and its descendants, also to
   // those that are being forked, and waits until they are gone. The group stays
   // and can be entered again, on v2 by moving only: newer kernels (seen
   // in 6.18) kill what is born by CLONE_INTO_CGROUP in a group that cgroup.kill
   // was ever written to, or to one above it; OpenEntry() knows. A fork bomb
-  // cannot outrun it: v2 uses cgroup.kill; on v1 nothing can be forked
-  // meanwhile (pids.max 0, or the freezer; on a host that mounts neither a bomb
-  // may win), and signals go to pidfds of verified members, never to a bare
-  // PID. A frozen group is thawed by it; on v1 what a group above keeps frozen
-  // cannot die, and the error names that one. DEADLINE_EXCEEDED names processes
-  // that outlived `timeout`. Precondition: the caller is not in the group.
+  // cannot outrun it: v2 uses cgroup.kill, and the freezer for processes
+  // whose first thread has ended, which that leaves alone; on v1 nothing can be
+  // forked meanwhile (pids.max 0, or the freezer; on a host that mounts neither
+  // a bomb may win), and signals go to pidfds of verified members, never to a
+  // bare PID. A frozen group is thawed by it; on v1 what a group above keeps
+  // frozen cannot die, and the error names that one. DEADLINE_EXCEEDED names
+  // processes that outlived `timeout`. Precondition: the caller is not in the
+  // group.
   absl::Status Kill(absl::Duration timeout = kCgroupKillTimeout) const;
 
   // Kills what is inside and removes the group with all its descendants from

@@ -150,6 +150,10 @@ absl::StatusOr<CgroupFreezeState> Cgroup::FreezeState() const {
   return group_->FreezeState();
 }
 
+absl::Status Cgroup::Signal(int signal, absl::Duration timeout) const {
+  return group_->Signal(signal, Deadline(timeout));
+}
+
 absl::Status Cgroup::Kill(absl::Duration timeout) const {
   return group_->Kill(Deadline(timeout));
 }

@@ -135,7 +135,8 @@ TEST(CgroupFakeTest, RejectsNamesAndPaths) {
   for (const std::string& name :
        {std::string(), std::string("."), std::string(".."), std::string("a/b"),
         std::string("a\nb"), nul, std::string(256, 'x'),
-        std::string("cgroup.procs")}) {
+        std::string("cgroup.procs"),
+        std::string("caisson-1-0123456789abcdef")}) {
     EXPECT_THAT(
         host.parent->Create({.name = name}),
         StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("cgroup name ")))

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "caisson/cgroup.h"
 #include "lib/base/status_matchers.h"
@@ -140,6 +143,79 @@ TEST_P(CgroupKillTest, Rabbit) {
   ASSERT_OK_AND_ASSIGN(std::vector<pid_t> pids, group.Processes());
   EXPECT_THAT(pids, IsEmpty());
   EXPECT_EQ(child.Wait(), 0);
+}
+
+// A process whose first thread has ended while another one runs.
+int LeaveAThread() {
+  std::thread(Sleep).detach();
+  ::syscall(SYS_exit, 0);
+  return 1;
+}
+
+void AwaitZombie(pid_t pid) {
+  const auto is_zombie = [&] {
+    auto stat = sys::ReadFileAt(BorrowedFd(AT_FDCWD),
+                                absl::StrCat("/proc/", pid, "/stat"),
+                                /*resolve=*/0, /*limit=*/4096);
+    return stat.ok() && absl::StrContains(*stat, ") Z ");
+  };
+  while (!is_zombie() && !ShouldGiveUp()) ::usleep(1000);
+}
+
+// The kernel's cgroup.kill leaves such a one alone.
+TEST_P(CgroupKillTest, ProcessWhoseFirstThreadHasEnded) {
+  ASSERT_OK_AND_ASSIGN(Cgroup group, Create());
+  Child child(group, LeaveAThread);
+  AwaitZombie(child.pid());
+  EXPECT_OK(group.Kill());
+  EXPECT_EQ(WTERMSIG(child.Wait()), SIGKILL);
+  ASSERT_OK_AND_ASSIGN(const std::vector<pid_t> pids, group.Processes());
+  EXPECT_THAT(pids, IsEmpty());
+}
+
+TEST_P(CgroupKillTest, Pid1WhoseFirstThreadHasEnded) {
+  ASSERT_OK_AND_ASSIGN(Cgroup group, Create());
+  Signal ready;
+  Child child(group, [&] {
+    if (::unshare(CLONE_NEWPID) != 0) return 1;
+    const pid_t pid = ::fork();
+    if (pid == 0) ::_exit(LeaveAThread());
+    ready.SendPid(pid);
+    return Sleep();
+  });
+  AwaitZombie(ready.AwaitPid());
+  EXPECT_OK(group.Destroy());
+}
+
+TEST_P(CgroupKillTest, SignalReachesAllAndLetsThemGoOn) {
+  ASSERT_OK_AND_ASSIGN(Cgroup group, Create());
+  Signal ready;
+  const auto body = [&] {
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGUSR1);
+    ::sigprocmask(SIG_BLOCK, &set, nullptr);
+    ready.Send();
+    int signal = 0;
+    ::sigwait(&set, &signal);
+    return 7;
+  };
+  Child one(group, body);
+  Child two(group, body);
+  ready.Await();
+  ready.Await();
+  ASSERT_OK(group.Signal(SIGUSR1));
+  EXPECT_EQ(WEXITSTATUS(one.Wait()), 7);
+  EXPECT_EQ(WEXITSTATUS(two.Wait()), 7);
+  EXPECT_OK(group.Signal(SIGUSR1));  // to nobody
+
+  Child third(group, [&] {
+    ready.Send();
+    return Sleep();
+  });
+  ready.Await();
+  EXPECT_OK(group.Signal(SIGKILL));
+  EXPECT_EQ(WTERMSIG(third.Wait()), SIGKILL);
 }
 
 // A guest with a cgroupfs of its own may make groups below its group.

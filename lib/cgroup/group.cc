@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 
 #include <algorithm>
 
@@ -19,6 +20,9 @@
 
 namespace caisson::cgroup {
 namespace {
+
+// What a freeze may take before signals are sent anyway.
+constexpr absl::Duration kMaxFreeze = absl::Milliseconds(200);
 
 bool IsBusy(const absl::Status& status) {
   const auto detail = GetErrorDetail(status);
@@ -180,6 +184,23 @@ absl::StatusOr<CgroupFreezeState> Group::FreezeState() const {
     most = std::max(most, state);
   }
   return most;
+}
+
+absl::Status Group::Signal(int signal, const Deadline& deadline) const {
+  RETURN_IF_ERROR(CheckHasProcesses("Signal()"));
+  if (signal == SIGKILL) return Kill(deadline);
+  ASSIGN_OR_RETURN(const CgroupFreezeState state, FreezeState());
+  // Best effort: v1 may have no freezer, and what sleeps uninterruptibly does
+  // not fork either.
+  const bool freeze = state == CgroupFreezeState::kThawed;
+  if (freeze) (void)Freeze(Deadline(std::min(kMaxFreeze, deadline.timeout())));
+  absl::Status status =
+      SignalListed(*filesystem_, members_.front().dir, signal);
+  if (!freeze) return status;
+  const absl::Status thawed = Thaw(deadline);
+  // A group above was frozen meanwhile: that is its owner's affair.
+  if (!absl::IsFailedPrecondition(thawed)) status.Update(thawed);
+  return status;
 }
 
 absl::Status Group::Kill(const Deadline& deadline) const {

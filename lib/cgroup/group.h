@@ -106,6 +106,7 @@ class Group final {
   absl::StatusOr<CgroupFreezeState> FreezeState() const;
   // See lifelines.h.
   absl::StatusOr<std::vector<UniqueFd>> Lifelines() const;
+  absl::Status Signal(int signal, const Deadline& deadline) const;
   absl::Status Kill(const Deadline& deadline) const;
   absl::Status Destroy(const Deadline& deadline);
 

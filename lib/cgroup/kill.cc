@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,10 @@ constexpr char kFreeze[] = "cgroup.freeze";
 
 // Descriptors that the killing of a group on v1 takes at most.
 constexpr size_t kBatch = 128;
+
+// v2: how long what cgroup.kill signalled may take to end before the listed
+// processes are killed one by one, at first.
+constexpr absl::Duration kPatience = absl::Milliseconds(20);
 
 // What a freeze may take before killing begins anyway.
 constexpr absl::Duration kMaxFreeze = absl::Milliseconds(200);
@@ -93,7 +98,7 @@ class Batch final {
   // Signals those that `listed`, read after Open(), still has: whoever has such
   // a PID now is the process behind the pidfd, or that one has ended and the
   // signal goes nowhere.
-  absl::Status Kill(const std::vector<pid_t>& listed) {
+  absl::Status Send(const std::vector<pid_t>& listed, int signal) {
     members_.erase(std::remove_if(members_.begin(), members_.end(),
                                   [&](const Member& member) {
                                     return !std::binary_search(listed.begin(),
@@ -102,7 +107,7 @@ class Batch final {
                                   }),
                    members_.end());
     for (const Member& member : members_) {
-      const absl::Status status = sys::SendSignal(member.fd.borrow(), SIGKILL);
+      const absl::Status status = sys::SendSignal(member.fd.borrow(), signal);
       if (!status.ok() && !HasErrno(status, ESRCH)) {
         return WithStep(status, "cgroup.kill");
       }
@@ -140,13 +145,44 @@ class Batch final {
 // Best effort: a process in uninterruptible sleep does not freeze.
 absl::Status Freeze(const Filesystem& filesystem, const ForkBarrier& barrier,
                     const Deadline& deadline) {
+  const Deadline soon(std::min(kMaxFreeze, deadline.timeout()));
+  if (barrier.unified != nullptr) {
+    // Linux before 5.2 cannot.
+    (void)FreezeGroup(filesystem, CgroupVersion::kV2, *barrier.unified, soon);
+    return absl::OkStatus();
+  }
   if (barrier.freezer == nullptr || barrier.pids != nullptr) {
     return absl::OkStatus();
   }
   const absl::Status status =
-      FreezeGroup(filesystem, CgroupVersion::kV1, *barrier.freezer,
-                  Deadline(std::min(kMaxFreeze, deadline.timeout())));
+      FreezeGroup(filesystem, CgroupVersion::kV1, *barrier.freezer, soon);
   return absl::IsDeadlineExceeded(status) ? absl::OkStatus() : status;
+}
+
+// A frozen process dies only when it thaws, on v1.
+void Thaw(const Filesystem& filesystem, const ForkBarrier& barrier) {
+  if (barrier.unified != nullptr) {
+    (void)filesystem.Write(*barrier.unified, kFreeze, "0");
+  }
+  if (barrier.freezer != nullptr) ThawTreeV1(filesystem, *barrier.freezer);
+}
+
+// Sends the signal to each process that is listed. The last batch; none if
+// nobody was listed.
+absl::StatusOr<std::optional<Batch>> SendToListed(const Filesystem& filesystem,
+                                                  const Dir& group,
+                                                  int signal) {
+  ASSIGN_OR_RETURN(const std::vector<pid_t> pids,
+                   ListProcesses(filesystem, group));
+  std::optional<Batch> batch;
+  for (size_t next = 0; next < pids.size();) {
+    batch.emplace();
+    RETURN_IF_ERROR(batch->Open(pids, next));
+    ASSIGN_OR_RETURN(const std::vector<pid_t> listed,
+                     ListProcesses(filesystem, group));
+    RETURN_IF_ERROR(batch->Send(listed, signal));
+  }
+  return batch;
 }
 
 // Sends one SIGKILL to each process that is listed, then waits for the last
@@ -154,27 +190,13 @@ absl::Status Freeze(const Filesystem& filesystem, const ForkBarrier& barrier,
 absl::StatusOr<bool> KillRound(const Filesystem& filesystem, const Dir& group,
                                const ForkBarrier& barrier,
                                const Deadline& deadline) {
-  // A frozen process dies only when it thaws.
-  absl::Cleanup thaw = [&] {
-    if (barrier.freezer != nullptr) {
-      ThawTreeV1(filesystem, *barrier.freezer);
-    }
-  };
+  absl::Cleanup thaw = [&] { Thaw(filesystem, barrier); };
   RETURN_IF_ERROR(Freeze(filesystem, barrier, deadline));
-  ASSIGN_OR_RETURN(const std::vector<pid_t> pids,
-                   ListProcesses(filesystem, group));
-  if (pids.empty()) return false;
-  size_t next = 0;
-  Batch batch;
-  while (next < pids.size()) {
-    batch = Batch();
-    RETURN_IF_ERROR(batch.Open(pids, next));
-    ASSIGN_OR_RETURN(const std::vector<pid_t> listed,
-                     ListProcesses(filesystem, group));
-    RETURN_IF_ERROR(batch.Kill(listed));
-  }
+  ASSIGN_OR_RETURN(std::optional<Batch> last,
+                   SendToListed(filesystem, group, SIGKILL));
+  if (!last) return false;
   std::move(thaw).Invoke();
-  batch.Wait(deadline);
+  last->Wait(deadline);
   return true;
 }
 
@@ -206,9 +228,22 @@ absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
   }
   RETURN_IF_ERROR(status);
   if (barrier.freezer != nullptr) ThawTreeV1(filesystem, *barrier.freezer);
-  ASSIGN_OR_RETURN(const bool dead,
-                   WaitForEvent(filesystem, group, "populated", 0, deadline));
-  if (!dead) return NotDead(filesystem, group, barrier, deadline);
+  for (absl::Duration patience = kPatience;; patience *= 2) {
+    const Deadline soon(std::min(patience, deadline.timeout()));
+    ASSIGN_OR_RETURN(const bool dead,
+                     WaitForEvent(filesystem, group, "populated", 0, soon));
+    if (dead) break;
+    if (deadline.expired()) {
+      return NotDead(filesystem, group, barrier, deadline);
+    }
+    // The kernel signals the first thread of each process only (__cgroup_kill()
+    // in kernel/cgroup/cgroup.c), which takes nothing once it has ended while
+    // others run. A pidfd reaches them; and what they forked meanwhile is the
+    // kernel's again.
+    RETURN_IF_ERROR(
+        KillRound(filesystem, group, {.unified = &group}, soon).status());
+    RETURN_IF_ERROR(filesystem.Write(group, kKill, "1"));
+  }
   // Who is put here later shall run.
   if (const auto frozen = filesystem.Read(group, kFreeze);
       frozen.ok() && absl::StartsWith(*frozen, "1")) {
@@ -242,6 +277,11 @@ absl::Status KillListed(const Filesystem& filesystem, const Dir& group,
     if (deadline.expired())
       return NotDead(filesystem, group, barrier, deadline);
   }
+}
+
+absl::Status SignalListed(const Filesystem& filesystem, const Dir& group,
+                          int signal) {
+  return SendToListed(filesystem, group, signal).status();
 }
 
 }  // namespace caisson::cgroup

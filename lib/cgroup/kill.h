@@ -8,16 +8,18 @@
 
 namespace caisson::cgroup {
 
-// v1: what keeps the processes of a group from making new ones while they are
-// killed one by one. Either directory may be null.
+// What keeps the processes of a group from making new ones while they are
+// killed one by one. Each directory may be null.
 struct ForkBarrier {
-  const Dir* pids = nullptr;     // the group in the pids hierarchy
-  const Dir* freezer = nullptr;  // the group in the freezer hierarchy
+  const Dir* pids = nullptr;     // v1: the group in the pids hierarchy
+  const Dir* freezer = nullptr;  // v1: the group in the freezer hierarchy
+  const Dir* unified = nullptr;  // v2: the group
 };
 
 // v2: cgroup.kill, which also catches processes that are being forked, then
-// waits for "populated 0" in cgroup.events. The group is thawed, and so is that
-// of the freezer, if it is in one.
+// waits for "populated 0" in cgroup.events. What cgroup.kill does not end, a
+// process whose first thread has ended before the others, is killed by pidfd.
+// The group is thawed, and so is that of the freezer, if it is in one.
 absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
                          const ForkBarrier& barrier, const Deadline& deadline);
 
@@ -26,6 +28,12 @@ absl::Status KillUnified(const Filesystem& filesystem, const Dir& group,
 // reused between the listing and the signal is never hit.
 absl::Status KillListed(const Filesystem& filesystem, const Dir& group,
                         const ForkBarrier& barrier, const Deadline& deadline);
+
+// Sends a signal to each process in cgroup.procs of `group` and its
+// descendants. A PID that was reused between the listing and the signal is
+// never hit; what is forked meanwhile may be missed.
+absl::Status SignalListed(const Filesystem& filesystem, const Dir& group,
+                          int signal);
 
 }  // namespace caisson::cgroup
 

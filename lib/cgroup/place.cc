@@ -260,7 +260,9 @@ absl::Status ValidatePath(absl::string_view path) {
 
 absl::Status ValidateName(absl::string_view name) {
   std::string reason = BadComponent(name);
-  if (reason.empty() && GroupOfLifeline(name).has_value()) {
+  // Recover() takes one like an owner's for a dead owner's.
+  if (reason.empty() &&
+      (GroupOfLifeline(name).has_value() || IsOwnerName(name))) {
     reason = "such names are the library's own";
   }
   if (reason.empty()) return absl::OkStatus();
