@@ -10,6 +10,7 @@
 //   layer_diff.h     what a container changed, as a list and as a layer
 //   image_commit.h   new images from it
 //   image_archive.h  images as files for other programs
+//   store_check.h    whether a store is what it should be
 //   tree_copy.h      files in and out of a container
 //   root_fs.h        RootFs: the file system that a container sees
 //   mount.h          BindMount, TmpfsMount: what it mounts beside the image

@@ -46,6 +46,7 @@
 #include "caisson/image_archive.h"
 #include "caisson/image_commit.h"
 #include "caisson/layer_diff.h"
+#include "caisson/store_check.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
@@ -325,6 +326,16 @@ class [[nodiscard]] LayerStore final {
 
   // Names of the kept layers, sorted.
   absl::StatusOr<std::vector<std::string>> ListWritableLayers() const;
+
+  // Removes images that have no names, and with `all` every image, as far as
+  // they are not in use and were imported before `before`. Answers the ids of
+  // those removed; an image in use, or gone meanwhile, is passed over.
+  absl::StatusOr<std::vector<std::string>> Prune(
+      bool all = false, absl::Time before = absl::InfiniteFuture());
+
+  // Compares everything in the store, of this format, with what its images say;
+  // see store_check.h. Safe at any time; a layer is not removed meanwhile.
+  absl::StatusOr<StoreReport> Verify(const VerifyOptions& options = {});
 
   // Removes what processes that died left behind: unfinished imports, writable
   // layers that were not kept, layers of no image. Leaves alone what live

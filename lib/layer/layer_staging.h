@@ -42,6 +42,8 @@ class LayerStaging final {
     return pins_.ShareLayer(chain_id);
   }
 
+  void Unpin() { UniqueFd(pins_.TakeFd()).reset(); }
+
   // Unpacks `tar` as the layer `name`, with what it takes to write the same tar
   // again, which replaces options.split.
   absl::StatusOr<UnpackStats> Unpack(const std::string& name, ByteSource& tar,

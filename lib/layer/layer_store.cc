@@ -262,6 +262,23 @@ absl::Status LayerStore::Remove(absl::string_view reference) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<std::string>> LayerStore::Prune(bool all,
+                                                           absl::Time before) {
+  ASSIGN_OR_RETURN(const auto images, impl_->index->List());
+  std::vector<std::string> removed;
+  for (const ImageSummary& image : images) {
+    if ((!all && !image.names.empty()) || image.imported >= before) continue;
+    const absl::Status status = Remove(image.id);
+    if (status.ok()) {
+      removed.push_back(image.id);
+    } else if (!absl::IsFailedPrecondition(status) &&
+               !absl::IsNotFound(status)) {
+      return status;
+    }
+  }
+  return removed;
+}
+
 absl::StatusOr<LayerSet> LayerStore::OpenLayers(const Image& image) const {
   ASSIGN_OR_RETURN(const Digest id, Digest::Parse(image.id, "Image::id"));
   ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Open(impl_->dir.root(),

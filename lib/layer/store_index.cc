@@ -310,6 +310,32 @@ absl::StatusOr<std::vector<Digest>> StoreIndex::LayersOf(absl::string_view id) {
   return chain;
 }
 
+absl::StatusOr<std::vector<LayerRecord>> StoreIndex::LayerRecordsOf(
+    absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(SqlQuery query,
+                   db_.Query("SELECT chain_id, diff_id, size FROM image_layers "
+                             "WHERE image=? ORDER BY position",
+                             id));
+  std::vector<LayerRecord> records;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, query.Next());
+    if (!row) return records;
+    ASSIGN_OR_RETURN(Digest chain_id, StoredDigest(query.Text(0)));
+    ASSIGN_OR_RETURN(Digest diff_id, StoredDigest(query.Text(1)));
+    records.push_back({.chain_id = std::move(chain_id),
+                       .diff_id = std::move(diff_id),
+                       .size = static_cast<uint64_t>(query.Int(2))});
+  }
+}
+
+absl::StatusOr<std::vector<std::string>> StoreIndex::CheckIntegrity() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto lines, Column(db_.Query("PRAGMA integrity_check")));
+  if (lines == std::vector<std::string>{"ok"}) lines.clear();
+  return lines;
+}
+
 absl::StatusOr<std::vector<ImageSummary>> StoreIndex::List() {
   const std::lock_guard<std::mutex> lock(mutex_);
   ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kRead));

@@ -82,7 +82,12 @@ class StoreIndex final {
   absl::StatusOr<Image> Get(absl::string_view id);
   // The chain_ids of an image, bottom first; NOT_FOUND if there is none.
   absl::StatusOr<std::vector<Digest>> LayersOf(absl::string_view id);
+  // The same with what else is known of each layer.
+  absl::StatusOr<std::vector<LayerRecord>> LayerRecordsOf(absl::string_view id);
   absl::StatusOr<std::vector<ImageSummary>> List();
+
+  // What SQLite finds wrong with the file; empty if nothing.
+  absl::StatusOr<std::vector<std::string>> CheckIntegrity();
 
   // Up to `limit` names of images (ids of those without a name), sorted, and
   // how many there are beyond.

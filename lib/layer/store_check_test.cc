@@ -1,0 +1,188 @@
+#include "caisson/store_check.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "caisson/layer_store.h"
+#include "gtest/gtest.h"
+#include "lib/base/status_matchers.h"
+#include "lib/layer/test_image.h"
+#include "lib/layer/test_store.h"
+#include "lib/layer/test_tar.h"
+
+namespace caisson::layer {
+namespace {
+
+using ::caisson::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+namespace fs = std::filesystem;
+
+class StoreCheckTest : public StoreTest {
+ protected:
+  // Two layers; the second has a whiteout and an entry twice.
+  std::string Archive() {
+    TestImage image;
+    image.layers = {TestTar().File("gone", "1").File("file", "2").Finish(),
+                    TestTar()
+                        .File(".wh.gone", "")
+                        .File("twice", "a")
+                        .File("twice", "b")
+                        .Dir("dir", 0750)
+                        .Finish()};
+    image.names = {"app:1"};
+    return Write("app.tar", OciArchive({image}));
+  }
+
+  std::string Diff(const Image& image, size_t layer) {
+    return absl::StrCat(StorePath(), "/layers/overlay/",
+                        image.layers[layer].chain_id.substr(7), "/diff");
+  }
+
+  static StoreFinding Only(LayerStore& store, const VerifyOptions& options) {
+    auto report = store.Verify(options);
+    EXPECT_OK(report);
+    EXPECT_THAT(report->findings, SizeIs(1));
+    return report->findings.empty() ? StoreFinding() : report->findings[0];
+  }
+};
+
+TEST_F(StoreCheckTest, ASoundStoreHasNoFindings) {
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Archive()));
+  ASSERT_OK(store.Import(Write("b.tar", OciArchive({SampleImage("b", 2)}))));
+  size_t calls = 0;
+  VerifyOptions options;
+  options.progress = [&calls](size_t done, size_t layers) {
+    EXPECT_EQ(done, calls++);
+    EXPECT_EQ(layers, 4u);
+    return true;
+  };
+  ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify(options));
+  EXPECT_EQ(report.images, 2u);
+  EXPECT_EQ(report.layers, 4u);
+  for (const StoreFinding& finding : report.findings) {
+    ADD_FAILURE() << finding.ToString();
+  }
+  EXPECT_EQ(calls, 4u);
+  options.progress = [](size_t, size_t) { return false; };
+  EXPECT_THAT(store.Verify(options),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
+}
+
+TEST_F(StoreCheckTest, WhatChangedButForDataIsMadeAnew) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  const std::string diff = Diff(images[0], 1);
+  const std::pair<std::function<void()>, const char*> damages[] = {
+      {[&] { ::chmod((diff + "/dir").c_str(), 0777); },
+       "\"dir\" has changed: its mode"},
+      {[&] { ::unlink((diff + "/gone").c_str()); }, "\"gone\" is missing"},
+      {[&] { ::mkdir((diff + "/extra").c_str(), 0700); },
+       "\"extra\" was added"},
+      {[&] { ::lchown((diff + "/twice").c_str(), 3, 4); },
+       "\"twice\" has changed: its owner"},
+      {[&] {
+         ::setxattr((diff + "/dir").c_str(), "trusted.overlay.opaque", "y", 1,
+                    0);
+       },
+       "\"dir\" has changed: its extended attributes"},
+  };
+  for (const auto& [damage, detail] : damages) {
+    damage();
+    // Whatever happens to the names in the root shows in its time, too.
+    const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
+    ::utimensat(AT_FDCWD, diff.c_str(), times, 0);
+    StoreFinding finding = Only(store, {});
+    EXPECT_EQ(finding.kind, StoreFinding::kLayerChanged);
+    EXPECT_EQ(finding.detail, detail);
+    EXPECT_EQ(finding.subject, images[0].layers[1].chain_id);
+    EXPECT_THAT(finding.images, ElementsAre(images[0].id));
+    EXPECT_FALSE(finding.repaired);
+    {
+      ASSERT_OK_AND_ASSIGN(LayerSet used, store.OpenLayers(images[0]));
+      EXPECT_FALSE(Only(store, {.repair = true}).repaired) << "in use";
+    }
+    EXPECT_TRUE(Only(store, {.repair = true}).repaired);
+    ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify());
+    EXPECT_THAT(report.findings, IsEmpty());
+  }
+  // What was made anew can be saved as well.
+  EXPECT_OK(store.Save({"app:1"}, temp_.path() + "/out.tar"));
+}
+
+TEST_F(StoreCheckTest, DamagedDataIsRemovedForTheNextImport) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  const std::string file = Diff(images[0], 0) + "/file";
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_EQ(::pwrite(fd.get(), "X", 1, 0), 1);
+  StoreFinding finding = Only(store, {.repair = true});
+  EXPECT_EQ(finding.kind, StoreFinding::kLayerDamaged);
+  EXPECT_THAT(finding.ToString(), HasSubstr("the digest of its tar is"));
+  EXPECT_TRUE(finding.repaired);
+  EXPECT_THAT(store.OpenLayers(images[0]),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       HasSubstr("import the image again")));
+  finding = Only(store, {});
+  EXPECT_EQ(finding.kind, StoreFinding::kLayerMissing);
+  ASSERT_OK(store.Import(Archive()));
+  ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify());
+  EXPECT_THAT(report.findings, IsEmpty());
+}
+
+TEST_F(StoreCheckTest, LayersThatCannotBeVerifiedAreTold) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  fs::remove(fs::path(Diff(images[0], 1)).parent_path() / "tar-split");
+  EXPECT_EQ(Only(store, {}).kind, StoreFinding::kLayerUnknown);
+  EXPECT_THAT(store.Save({"app:1"}, temp_.path() + "/out.tar"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("import it again")));
+}
+
+TEST_F(StoreCheckTest, DamagedDocumentsTakeTheirImageAlong) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  Sql(
+      absl::StrCat("UPDATE documents SET content=CAST('{}' AS BLOB) WHERE "
+                   "digest='",
+                   images[0].manifest_digest, "'"));
+  EXPECT_EQ(Only(store, {}).kind, StoreFinding::kDocumentDamaged);
+  EXPECT_TRUE(Only(store, {.repair = true}).repaired);
+  EXPECT_THAT(*store.List(), IsEmpty());
+  EXPECT_EQ(LayersOnDisk(), 0u);
+}
+
+TEST_F(StoreCheckTest, PruneTakesWhatNobodyNamesOrUses) {
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Archive()));
+  TestImage unnamed = SampleImage("unnamed", 1);
+  unnamed.names.clear();
+  ASSERT_OK_AND_ASSIGN(auto images,
+                       store.Import(Write("u.tar", OciArchive({unnamed}))));
+  {
+    ASSERT_OK_AND_ASSIGN(LayerSet used, store.OpenLayers(images[0]));
+    EXPECT_THAT(*store.Prune(), IsEmpty()) << "in use";
+  }
+  EXPECT_THAT(*store.Prune(false, absl::InfinitePast()), IsEmpty());
+  EXPECT_THAT(*store.Prune(), ElementsAre(images[0].id));
+  EXPECT_THAT(*store.Prune(), IsEmpty());
+  EXPECT_THAT(*store.Prune(/*all=*/true), SizeIs(1));
+  EXPECT_EQ(LayersOnDisk(), 0u);
+}
+
+}  // namespace
+}  // namespace caisson::layer
