@@ -38,8 +38,10 @@ struct ContainerSpec {
   std::string image;
   // A directory of the host, absolute: the root itself, written to in place.
   std::string rootfs;
-  // A directory with a config.json, which says everything: bundle.h. Of what
-  // follows only `name`, `labels`, the streams and "Its life" may be set then.
+  // A directory with a config.json, which says what is run and in what:
+  // bundle.h. Of what follows only `name`, `labels`, `open_stdin`,
+  // `stdin_once`, limits (which add to the document's) and "Its life" may be
+  // set then.
   std::string bundle;
 
   // Empty: one is made up ("brisk_brunel"). A letter or digit, then 1 to 62
