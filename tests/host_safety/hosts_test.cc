@@ -99,6 +99,29 @@ absl::Status HasNoStreams() {
   return status;
 }
 
+// A keeper is no more the host's than a launcher is, and a container gets as
+// little of all this from it.
+absl::Status KeepsContainers() {
+  ::signal(SIGCHLD, SIG_IGN);
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t all;
+  ::sigfillset(&all);
+  ::sigprocmask(SIG_BLOCK, &all, nullptr);
+  ::umask(0777);
+  const TestRoot root;
+  while (true) {
+    const int fd = ::open("/dev/null", O_RDONLY);
+    if (fd < 0) return absl::InternalError("open");
+    if (fd > 100) break;
+  }
+  const int err = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
+  for (const int fd : {0, 1, 2}) ::close(fd);
+  const absl::Status status =
+      LeavesTheHostAlone([&] { return testing::KeepOne(root); });
+  ::dup2(err, STDERR_FILENO);
+  return status;
+}
+
 // Orphans become its children, the launcher among them.
 absl::Status IsSubreaper() {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -305,6 +328,7 @@ TEST(HostsTest, CollectsNothing) { EXPECT_TRUE(Passes("collects nothing")); }
 TEST(HostsTest, BlocksAllSignals) { EXPECT_TRUE(Passes("blocks signals")); }
 TEST(HostsTest, HasManyDescriptors) { EXPECT_TRUE(Passes("descriptors")); }
 TEST(HostsTest, HasNoStreams) { EXPECT_TRUE(Passes("no streams")); }
+TEST(HostsTest, KeepsContainers) { EXPECT_TRUE(Passes("containers")); }
 TEST(HostsTest, IsSubreaper) { EXPECT_TRUE(Passes("subreaper")); }
 TEST(HostsTest, IsGreedySubreaper) { EXPECT_TRUE(Passes("greedy subreaper")); }
 TEST(HostsTest, IsPid1) { EXPECT_TRUE(Passes("pid 1")); }
@@ -323,6 +347,7 @@ int main(int argc, char** argv) {
        {"blocks signals", caisson::BlocksAllSignals},
        {"descriptors", caisson::HasManyDescriptors},
        {"no streams", caisson::HasNoStreams},
+       {"containers", caisson::KeepsContainers},
        {"subreaper", caisson::IsSubreaper},
        {"greedy subreaper", caisson::IsGreedySubreaper},
        {"pid 1", caisson::IsPid1},

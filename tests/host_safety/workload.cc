@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "caisson/container.h"
 #include "caisson/process.h"
 #include "caisson/root_fs.h"
 #include "lib/base/status_macros.h"
@@ -61,6 +62,38 @@ absl::Status StartOne(Launcher& launcher, const TestRoot& root, int number) {
     if (::write(in.get(), "\n", 1) != 1) return absl::InternalError("write");
   }
   return ExpectCode(process, code);
+}
+
+absl::Status KeepOne(const TestRoot& root) {
+  const std::string directory = absl::StrCat(root.path(), "/tmp/kept");
+  ASSIGN_OR_RETURN(const ContainerStore store,
+                   ContainerStore::Open({.path = directory}));
+  ContainerSpec spec;
+  spec.rootfs = root.path();
+  spec.command = {"sh", "-c", "read line; exit 5"};
+  spec.open_stdin = true;
+  spec.network = "none";
+  ASSIGN_OR_RETURN(const Container container, store.Create(spec));
+  ASSIGN_OR_RETURN(const ContainerStreams streams, container.StartAttached());
+  const std::pair<std::vector<std::string>, int> checks[] = {
+      {{"sh", "-c", kCheckDescriptors}, 79},
+      {{"awk", kCheckSignals, "/proc/self/status"}, 78}};
+  for (const auto& [argv, code] : checks) {
+    ASSIGN_OR_RETURN(ContainerExec exec, container.Exec({.argv = argv}));
+    ASSIGN_OR_RETURN(const ExitStatus status, exec.Wait());
+    if (status.shell_code() != code) {
+      return absl::InternalError(absl::StrCat(
+          argv.front(), " ", status.ToString(), ", not with ", code));
+    }
+  }
+  if (::write(streams.in.get(), "\n", 1) != 1) {
+    return absl::InternalError("write");
+  }
+  ASSIGN_OR_RETURN(const int code, container.Wait());
+  if (code != 5) {
+    return absl::InternalError(absl::StrCat("exit code ", code, ", not 5"));
+  }
+  return container.Remove();
 }
 
 absl::Status StartMany(const TestRoot& root, int starts) {

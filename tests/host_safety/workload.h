@@ -16,6 +16,10 @@ absl::Status StartOne(Launcher& launcher, const TestRoot& root, int number);
 // A launcher, `starts` containers one after another, and its end.
 absl::Status StartMany(const TestRoot& root, int starts);
 
+// A Container from its creation to its removal, with a second program. Fails as
+// StartOne() does.
+absl::Status KeepOne(const TestRoot& root);
+
 }  // namespace caisson::testing
 
 #endif  // CAISSON_TESTS_HOST_SAFETY_WORKLOAD_H_
