@@ -15,7 +15,8 @@
 // writes the logs, starts the program again as RestartPolicy says, asks for its
 // health, serves those who attach, and ends with the container. When it is
 // killed, the container dies with it, and ContainerStore::Recover() starts
-// again what should run. doc/container.md says what is where.
+// again what should run; SIGTERM, as it comes when the machine is switched off,
+// stops the container as Stop() does. doc/container.md says what is where.
 //
 // Not for: hosts that own what they start, and whose containers shall end with
 // them; those compose the classes themselves, and every start is ten times

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ namespace {
 
 // How long those who are attached have for what the program wrote last.
 constexpr absl::Duration kDrainTimeout = absl::Seconds(10);
+constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
 // Of what cannot be started for another reason than its program.
 constexpr int kNotStarted = 125;
 
@@ -82,8 +84,30 @@ void Keeper::Run() {
     return;
   }
   Answer(starter, absl::OkStatus());
-  loop_.Watch(task_.listening.borrow(), POLLIN, [this] { Accept(); });
+  Listen();
+  loop_.Watch(task_.termination.borrow(), POLLIN, [this] { OnTermination(); });
   loop_.Run();
+}
+
+void Keeper::Listen() {
+  loop_.Watch(task_.listening.borrow(), POLLIN, [this] { Accept(); });
+}
+
+// The machine is about to be switched off: the container has as much time as if
+// somebody stopped it, and is started again after that as its policy says.
+void Keeper::OnTermination() {
+  signalfd_siginfo info;
+  if (::read(task_.termination.get(), &info, sizeof(info)) != sizeof(info)) {
+    return;
+  }
+  terminated_ = true;
+  if (Alive()) {
+    BeginStop(spec_.stop_timeout);
+  } else if (restart_timer_ != 0) {
+    loop_.Cancel(restart_timer_);
+    state_.set_status(static_cast<int>(ContainerStatus::kExited));
+    AfterRun();
+  }
 }
 
 absl::Status Keeper::Begin() {
@@ -247,7 +271,7 @@ void Keeper::AfterRun() {
     return;
   }
   std::optional<absl::Duration> delay;
-  if (launcher_) {
+  if (launcher_ && !terminated_) {
     delay = decider_->OnExit(
         {.exit_code = state_.exit_code(), .stopped_by_user = stopped_by_user_},
         absl::FromUnixNanos(state_.started_unix_ns()), absl::Now());
@@ -333,12 +357,22 @@ void Keeper::Accept() {
   const ConnectionPtr connection = std::make_shared<Connection>();
   connection->socket.reset(
       ::accept4(task_.listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!connection->socket.valid()) return;
+  if (!connection->socket.valid()) {
+    if (errno == EINTR || errno == EAGAIN || errno == ECONNABORTED) return;
+    // Out of descriptors: somebody will close one.
+    loop_.Forget(task_.listening.borrow());
+    loop_.After(kAcceptPause, [this] { Listen(); });
+    return;
+  }
   loop_.Watch(connection->socket.borrow(), POLLIN,
               [this, connection] { OnRequest(connection); });
 }
 
 void Keeper::Close(const ConnectionPtr& connection) {
+  for (auto* list : {&waiting_, &stopping_, &restarting_}) {
+    list->erase(std::remove(list->begin(), list->end(), connection),
+                list->end());
+  }
   if (connection->socket.valid()) loop_.Forget(connection->socket.borrow());
   connection->socket.reset();
 }
@@ -491,7 +525,10 @@ void Keeper::HandleStop(const ConnectionPtr& connection,
   const absl::Duration grace = stop.has_grace_ns()
                                    ? FromNanoseconds(stop.grace_ns())
                                    : spec_.stop_timeout;
-  // No further run is asked for by the signal itself.
+  BeginStop(grace);
+}
+
+void Keeper::BeginStop(absl::Duration grace) {
   run_->process().Signal(record_.stop_signal()).IgnoreError();
   Tell("kill", {{"signal", absl::StrCat(record_.stop_signal())}});
   Thaw().IgnoreError();

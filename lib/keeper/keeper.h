@@ -31,6 +31,7 @@ struct KeeperTask {
   UniqueFd starter;               // the socket of whoever asked for the start
   UniqueFd lock;                  // ContainerDirectory::LockForKeeper()
   UniqueFd listening;             // ContainerDirectory::Listen()
+  UniqueFd termination;           // a signalfd for SIGTERM
   std::vector<UniqueFd> streams;  // of request.attach
 };
 
@@ -71,10 +72,12 @@ class Keeper final {
   void FinishRun(const ExitStatus& exit);
   void AfterRun();
   absl::Status StartAgain();
+  void OnTermination();
   void RecordFailure(const absl::Status& status);
   void End();
 
   // ---- Requests
+  void Listen();
   void Accept();
   void OnRequest(const ConnectionPtr& connection);
   void Handle(const ConnectionPtr& connection, const Request& request,
@@ -83,6 +86,7 @@ class Keeper final {
                    std::vector<UniqueFd> descriptors);
   void HandleLeave(const ConnectionPtr& connection);
   void HandleStop(const ConnectionPtr& connection, const Request::Stop& stop);
+  void BeginStop(absl::Duration grace);
   absl::Status HandleKill(int signal);
   absl::Status HandlePause(bool pause);
   absl::Status HandleUpdate(const Request::Update& update);
@@ -149,6 +153,7 @@ class Keeper final {
   Loop::Timer end_timer_ = 0;
   bool stopped_by_user_ = false;
   bool restart_at_once_ = false;
+  bool terminated_ = false;
   bool ended_ = false;
 };
 

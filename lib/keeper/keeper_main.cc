@@ -2,6 +2,7 @@
 // to do.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,15 +20,21 @@ namespace {
 
 constexpr int kSocket = 3;
 
+sigset_t Termination() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  return signals;
+}
+
 // What the host had as its standard streams and signals is none of its
 // business.
 void LeaveHost() {
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd = 0; fd < 3; ++fd) ::dup2(null, fd);
   if (null > 3) ::close(null);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  const sigset_t termination = Termination();
+  ::sigprocmask(SIG_SETMASK, &termination, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);  // a limit of the host's is a full disk
   ::signal(SIGCHLD, SIG_DFL);
@@ -56,6 +63,8 @@ absl::Status Run() {
   task.listening = std::move(received.descriptors[1]);
   received.descriptors.erase(received.descriptors.begin(),
                              received.descriptors.begin() + 2);
+  const sigset_t termination = Termination();
+  task.termination.reset(::signalfd(-1, &termination, SFD_CLOEXEC));
   task.streams = std::move(received.descriptors);
   ASSIGN_OR_RETURN(StoreDirectory store,
                    StoreDirectory::Open(task.request.store()));

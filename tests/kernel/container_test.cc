@@ -852,6 +852,17 @@ TEST_F(ContainerTest, AKilledKeeperTakesTheContainerAlong) {
   ASSERT_OK(container.Stop());
 }
 
+TEST_F(ContainerTest, ATerminatedKeeperStopsTheContainer) {
+  ContainerSpec spec = Spec(kForever);
+  spec.restart = {.kind = RestartPolicy::Kind::kAlways};
+  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
+  ASSERT_EQ(::kill(Info(container).keeper_pid, SIGTERM), 0);
+  EXPECT_EQ(container.Wait(absl::Now() + kPatience).value_or(-1), 9);
+  EXPECT_TRUE(Await([&] { return Info(container).keeper_pid == 0; }));
+  EXPECT_EQ(Info(container).status, ContainerStatus::kExited);
+  EXPECT_EQ(LogText(container), "ready\n");
+}
+
 TEST_F(ContainerTest, WhoIsKilledLeavesNothing) {
   ImportImage();
   for (int i = 0; i < testing::Repetitions(24); ++i) {
