@@ -29,7 +29,7 @@ build=(
   clang-format-14 clang-tidy-14
   libabsl-dev libprotobuf-dev protobuf-compiler
   libseccomp-dev libmnl-dev libnftnl-dev
-  libsqlite3-dev libisal-dev libzstd-dev libssl-dev zlib1g-dev
+  libsqlite3-dev libisal-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev zlib1g-dev
   libgtest-dev libgmock-dev libbenchmark-dev nlohmann-json3-dev
 )
 # The freestanding launcher is also built for the other architecture.

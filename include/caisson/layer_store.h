@@ -224,10 +224,10 @@ class [[nodiscard]] LayerStore final {
 
   // Adds the images of an archive: a docker-archive (`docker save` of any
   // version, with manifest.json or, before Docker 1.10, with "repositories"),
-  // an OCI archive, either of them compressed with gzip or zstd, or a directory
-  // with the content of one (an OCI layout). Which it is is told by content; an
-  // archive that is both OCI and Docker, as Docker 25 and later writes it, is
-  // read as OCI.
+  // an OCI archive, either of them compressed with gzip, zstd, xz or bzip2, or
+  // a directory with the content of one (an OCI layout). Which it is is told by
+  // content; an archive that is both OCI and Docker, as Docker 25 and later
+  // writes it, is read as OCI.
   //
   // All digests are verified. The images are added together or, after an error,
   // none; names that other images had move to the new ones. Layers that the

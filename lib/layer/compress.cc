@@ -101,16 +101,18 @@ absl::StatusOr<CompressedBlob> CompressTo(ByteSource& source, BorrowedFd fd,
                                           Compression compression) {
   Output output(fd);
   switch (compression) {
-    case Compression::kNone:
-      return absl::InvalidArgumentError("CompressTo: kNone");
     case Compression::kGzip:
       RETURN_IF_ERROR(Gzip(source, output));
-      break;
+      return output.Finish();
     case Compression::kZstd:
       RETURN_IF_ERROR(Zstd(source, output));
+      return output.Finish();
+    case Compression::kNone:
+    case Compression::kXz:
+    case Compression::kBzip2:
       break;
   }
-  return output.Finish();
+  return absl::InvalidArgumentError("CompressTo: neither gzip nor zstd");
 }
 
 }  // namespace caisson::layer

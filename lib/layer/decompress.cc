@@ -9,25 +9,22 @@
 #include "absl/strings/string_view.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/buffered_input.h"
+#include "lib/layer/bzip2_source.h"
 #include "lib/layer/gzip_source.h"
+#include "lib/layer/xz_source.h"
 #include "lib/layer/zstd_source.h"
 
 namespace caisson::layer {
 namespace {
 
 constexpr absl::string_view kGzipMagic = "\x1f\x8b";
-// With the signature of the first block, so that a tar of "BZh9" is not meant.
-constexpr absl::string_view kBzip2Block = "1AY&SY";
 constexpr absl::string_view kXzMagic(
     "\xfd"
     "7zXZ\0",
     6);
-constexpr size_t kLongestMagic = 10;
 
-bool IsBzip2(absl::string_view head) {
-  return head.size() >= kLongestMagic && absl::StartsWith(head, "BZh") &&
-         head.substr(4, kBzip2Block.size()) == kBzip2Block;
-}
+// What an xz decoder takes beside its window.
+constexpr uint64_t kXzOverhead = 16 << 20;
 
 // Owns the decoder chain and stops at the limit.
 class LimitedSource final : public DecompressedSource {
@@ -49,20 +46,28 @@ class LimitedSource final : public DecompressedSource {
 };
 
 absl::Status LimitedSource::Detect(int max_window_log) {
-  ASSIGN_OR_RETURN(const absl::string_view head, input_.Peek(kLongestMagic));
-  if (absl::StartsWith(head, kGzipMagic)) {
-    compression_ = Compression::kGzip;
-    decoder_ = std::make_unique<GzipSource>(input_);
-  } else if (IsZstdFrame(head)) {
-    compression_ = Compression::kZstd;
-    ASSIGN_OR_RETURN(decoder_, ZstdSource::Create(input_, max_window_log));
-  } else if (absl::StartsWith(head, kXzMagic)) {
-    return absl::UnimplementedError(
-        "the stream is compressed with xz; layers are gzip, zstd or plain tar");
-  } else if (IsBzip2(head)) {
-    return absl::UnimplementedError(
-        "the stream is compressed with bzip2; layers are gzip, zstd or plain "
-        "tar");
+  ASSIGN_OR_RETURN(const absl::string_view head,
+                   input_.Peek(kCompressionMagic));
+  compression_ = CompressionOf(head);
+  switch (compression_) {
+    case Compression::kNone:
+      break;
+    case Compression::kGzip:
+      decoder_ = std::make_unique<GzipSource>(input_);
+      break;
+    case Compression::kZstd: {
+      ASSIGN_OR_RETURN(decoder_, ZstdSource::Create(input_, max_window_log));
+      break;
+    }
+    case Compression::kXz: {
+      ASSIGN_OR_RETURN(
+          decoder_, XzSource::Create(
+                        input_, (uint64_t{1} << max_window_log) + kXzOverhead));
+      break;
+    }
+    case Compression::kBzip2:
+      decoder_ = std::make_unique<Bzip2Source>(input_);
+      break;
   }
   return absl::OkStatus();
 }
@@ -90,6 +95,13 @@ absl::StatusOr<size_t> LimitedSource::Read(absl::Span<char> buffer) {
 }
 
 }  // namespace
+
+Compression CompressionOf(absl::string_view head) {
+  if (absl::StartsWith(head, kGzipMagic)) return Compression::kGzip;
+  if (IsZstdFrame(head)) return Compression::kZstd;
+  if (absl::StartsWith(head, kXzMagic)) return Compression::kXz;
+  return IsBzip2(head) ? Compression::kBzip2 : Compression::kNone;
+}
 
 absl::StatusOr<std::unique_ptr<DecompressedSource>> Decompress(
     ByteSource& compressed, const DecompressOptions& options) {

@@ -1,4 +1,4 @@
-// Decompression of layer blobs: gzip, zstd or neither, told by content.
+// Decompression of layer blobs: gzip, zstd, xz, bzip2 or none, told by content.
 //
 //   ASSIGN_OR_RETURN(auto tar, Decompress(blob, {.max_output_bytes = limit}));
 //   ... tar->Read(buffer) ...
@@ -8,7 +8,8 @@
 // there are an error as in Go's compress/gzip (Docker, containerd). zstd (RFC
 // 8878): any number of frames and skippable frames, also leading ones; content
 // checksums are checked where present; a frame that needs a dictionary is
-// refused. Anything else is passed through as it is.
+// refused. xz and bzip2: any number of streams, xz with padding behind each,
+// with the checks that they have. Anything else is passed through as it is.
 //
 // The returned source answers 0 only when the compressed source has ended too,
 // so a digest around the compressed source covers every byte of it. A stream
@@ -21,17 +22,23 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "lib/layer/byte_source.h"
 
 namespace caisson::layer {
 
-enum class Compression { kNone, kGzip, kZstd };
+enum class Compression { kNone, kGzip, kZstd, kXz, kBzip2 };
+
+// Of a stream that begins with `head`, of which the first kCompressionMagic
+// bytes count.
+inline constexpr size_t kCompressionMagic = 10;
+Compression CompressionOf(absl::string_view head);
 
 struct DecompressOptions {
   // Decompressed bytes. A bomb stops here, not at a full disk.
   uint64_t max_output_bytes = uint64_t{64} << 30;
-  // zstd: log2 of the largest window, which is the memory of the decoder (128
-  // MiB). `zstd --ultra` and `--long` above 27 need more.
+  // zstd and xz: log2 of the largest window, which is the memory of the decoder
+  // (128 MiB). `zstd --ultra` and `--long` above 27 need more.
   int max_window_log = 27;
 };
 

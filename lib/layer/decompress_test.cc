@@ -66,6 +66,15 @@ std::vector<GoodCase> MakeGoodCases() {
            ZstdSkippable("x"),
        "ab", zstd},
       {"ZstdOnlySkippable", ZstdSkippable("nothing"), "", zstd},
+      {"Xz", Xz(text), text, Compression::kXz},
+      {"XzEmpty", Xz(""), "", Compression::kXz},
+      {"XzStreamsAndPadding",
+       Xz("one") + std::string(4, '\0') + Xz("two") + std::string(8, '\0'),
+       "onetwo", Compression::kXz},
+      {"Bzip2", Bzip2(text), text, Compression::kBzip2},
+      {"Bzip2Empty", Bzip2(""), "", Compression::kBzip2},
+      {"Bzip2Streams", Bzip2("one") + Bzip2("") + Bzip2(text), "one" + text,
+       Compression::kBzip2},
   };
 }
 
@@ -233,13 +242,17 @@ TEST(DecompressTest, ZstdDictionaryIsRefused) {
                                        HasSubstr("dictionary")));
 }
 
-TEST(DecompressTest, OtherCompressionsAreNamed) {
-  EXPECT_THAT(Inflate(std::string("\xfd"
-                                  "7zXZ\0\0\4",
-                                  8)),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("xz")));
-  EXPECT_THAT(Inflate("BZh91AY&SY...."),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("bzip2")));
+TEST(DecompressTest, DamagedXzAndBzip2) {
+  const std::string text = SampleText(100'000);
+  for (std::string compressed : {Xz(text), Bzip2(text)}) {
+    compressed[compressed.size() / 2] ^= 1;
+    EXPECT_THAT(
+        Inflate(compressed),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("damaged")));
+  }
+  EXPECT_THAT(Inflate(Bzip2("x") + "junk, which is long enough"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("behind the last stream")));
 }
 
 // The member length is modulo 2^32 and the decoder counts in 32 bits.

@@ -242,28 +242,16 @@ absl::StatusOr<std::vector<std::string>> DirectoryArchive::TopLevel() const {
 enum class Packing { kNone, kReadable, kUnreadable };
 
 absl::StatusOr<Packing> PackingOf(BorrowedFd fd, std::string* name) {
-  char magic[6] = {};
+  char magic[kCompressionMagic] = {};
   const ssize_t n = ::pread(fd.get(), magic, sizeof(magic), 0);
   if (n < 0) {
     return ErrnoError(errno, "pread(archive)", {.step = "layer.import"});
   }
   const absl::string_view head(magic, static_cast<size_t>(n));
-  const auto begins = [head](absl::string_view with) {
-    return absl::StartsWith(head, with);
-  };
-  if (begins("\x1f\x8b") || begins("\x28\xb5\x2f\xfd")) {
-    return Packing::kReadable;
-  }
-  // A skippable zstd frame: 0x184D2A5?, little-endian.
-  if (head.size() >= 4 && (head[0] & 0xf0) == 0x50 &&
-      head.substr(1, 3) == "\x2a\x4d\x18") {
-    return Packing::kReadable;
-  }
-  *name = begins(absl::string_view("\xfd\x37zXZ\0", 6)) ? "xz"
-          : begins("BZh")                               ? "bzip2"
-          : begins("PK\x03\x04")                        ? "zip"
-                                                        : "";
-  return name->empty() ? Packing::kNone : Packing::kUnreadable;
+  if (CompressionOf(head) != Compression::kNone) return Packing::kReadable;
+  if (!absl::StartsWith(head, "PK\x03\x04")) return Packing::kNone;
+  *name = "zip";
+  return Packing::kUnreadable;
 }
 
 // Copies `fd`, decompressed, into a new file.
@@ -339,7 +327,7 @@ absl::StatusOr<std::unique_ptr<ImageArchive>> OpenImageArchive(
     ASSIGN_OR_RETURN(copy, Spool(fd, seekable, spool));
     tar = copy.borrow();
     ASSIGN_OR_RETURN(packed, PackingOf(tar, &packing));
-    if (packed == Packing::kReadable) packing = "gzip or zstd twice";
+    if (packed == Packing::kReadable) packing = "one method after another";
   }
   if (!packing.empty()) {
     return absl::UnimplementedError(absl::StrCat(

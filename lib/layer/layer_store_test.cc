@@ -56,6 +56,8 @@ TEST_F(LayerStoreTest, ImportsEveryFormat) {
       {"hybrid", HybridArchive({image}).Tar()},
       {"legacy", LegacyArchive(image).Tar()},
       {"compressed", Gzip(DockerArchive({image}).Tar())},
+      {"compressed with xz", Xz(DockerArchive({image}).Tar())},
+      {"compressed with bzip2", Bzip2(DockerArchive({image}).Tar())},
   };
   LayerStore store = OpenStore();
   for (const auto& [name, bytes] : archives) {

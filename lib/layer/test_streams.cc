@@ -1,7 +1,9 @@
 #include "lib/layer/test_streams.h"
 
+#include <bzlib.h>
 #include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
+#include <lzma.h>
 #include <string.h>
 #include <zstd.h>
 
@@ -97,6 +99,26 @@ std::string Zstd(absl::string_view data, int window_log) {
   ZSTD_compressStream2(context, &buffer, &in, ZSTD_e_end);
   ZSTD_freeCCtx(context);
   out.resize(buffer.pos);
+  return out;
+}
+
+std::string Xz(absl::string_view data) {
+  std::string out(::lzma_stream_buffer_bound(data.size()), '\0');
+  size_t size = 0;
+  ::lzma_easy_buffer_encode(1, LZMA_CHECK_CRC64, nullptr,
+                            reinterpret_cast<const uint8_t*>(data.data()),
+                            data.size(), reinterpret_cast<uint8_t*>(out.data()),
+                            &size, out.size());
+  out.resize(size);
+  return out;
+}
+
+std::string Bzip2(absl::string_view data) {
+  std::string out(data.size() + data.size() / 100 + 600, '\0');
+  unsigned int size = static_cast<unsigned int>(out.size());
+  ::BZ2_bzBuffToBuffCompress(out.data(), &size, const_cast<char*>(data.data()),
+                             static_cast<unsigned int>(data.size()), 1, 0, 0);
+  out.resize(size);
   return out;
 }
 

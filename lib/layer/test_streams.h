@@ -21,6 +21,9 @@ std::string GzipZeros(uint64_t size);
 std::string GzipStoredWithFields(absl::string_view data);
 // One zstd frame with a checksum; window_log 0 is the library's choice.
 std::string Zstd(absl::string_view data, int window_log = 0);
+// One xz stream with a CRC64, by liblzma; one bzip2 stream.
+std::string Xz(absl::string_view data);
+std::string Bzip2(absl::string_view data);
 // A zstd skippable frame.
 std::string ZstdSkippable(absl::string_view data, int variant = 0);
 
