@@ -172,9 +172,29 @@ class [[nodiscard]] Launcher final {
  private:
   friend Hook RunProgram(Launcher& launcher, HookProgram program);
   friend Hook RunProgramInside(Launcher& launcher, HookProgram program);
+  friend class LauncherStart;
   struct State;
   explicit Launcher(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
+};
+
+// Launcher::Create() in two halves, for a host that starts one container and
+// has something else to do while the helper gets ready. Thread-compatible. The
+// destructor gives up a helper that nobody took.
+class [[nodiscard]] LauncherStart final {
+ public:
+  // Executes the helper and returns. Where it needs the host on its way
+  // (without CAP_SYS_ADMIN, or with a directory) all is done by Finish().
+  static absl::StatusOr<LauncherStart> Begin(
+      const LauncherOptions& options = {});
+  // Waits until it is ready. To be called once.
+  absl::StatusOr<Launcher> Finish();
+
+ private:
+  LauncherStart() = default;
+
+  LauncherOptions options_;
+  UniqueFd control_;  // invalid: nothing was begun
 };
 
 // What a failed Start() says about the program, as a shell would: 127 if it (or

@@ -160,6 +160,24 @@ absl::StatusOr<Launcher> Launcher::Create(const LauncherOptions& options) {
   return launcher;
 }
 
+absl::StatusOr<LauncherStart> LauncherStart::Begin(
+    const LauncherOptions& options) {
+  LauncherStart start;
+  start.options_ = options;
+  if (options.directory.empty() && sys::HasCapability(CAP_SYS_ADMIN)) {
+    ASSIGN_OR_RETURN(start.control_,
+                     launcher::Session::Spawn(options.releases));
+  }
+  return start;
+}
+
+absl::StatusOr<Launcher> LauncherStart::Finish() {
+  if (!control_.valid()) return Launcher::Create(options_);
+  ASSIGN_OR_RETURN(launcher::Session session,
+                   launcher::Session::Connect(std::move(control_)));
+  return Launcher(std::make_unique<Launcher::State>(std::move(session)));
+}
+
 absl::StatusOr<Launcher> Launcher::State::Create(
     const LauncherOptions& options) {
   if (sys::HasCapability(CAP_SYS_ADMIN)) {

@@ -223,13 +223,17 @@ Session::Session(UniqueFd control, UniqueFd pidfd, const Message& hello)
       creator_(::getpid()) {}
 
 absl::StatusOr<Session> Session::Create(bool releases) {
+  ASSIGN_OR_RETURN(UniqueFd control, Spawn(releases));
+  return Connect(std::move(control));
+}
+
+absl::StatusOr<UniqueFd> Session::Spawn(bool releases) {
   ASSIGN_OR_RETURN(const UniqueFd image, MakeImage());
   ASSIGN_OR_RETURN(auto sockets, sys::SocketPair("launcher"));
   RETURN_IF_ERROR(sys::SpawnDetached(image.borrow(), kName,
                                      sockets.second.borrow(),
                                      {.new_pid_namespace = !releases}));
-  sockets.second.reset();
-  return Connect(std::move(sockets.first));
+  return std::move(sockets.first);
 }
 
 absl::StatusOr<Session> Session::Connect(UniqueFd control) {

@@ -46,6 +46,10 @@ class Session final {
  public:
   // One that `releases` is no PID 1: what it started can outlive it.
   static absl::StatusOr<Session> Create(bool releases = false);
+  // The same in two halves: the first returns the socket for the second, which
+  // waits for the launcher's first message.
+  static absl::StatusOr<UniqueFd> Spawn(bool releases);
+  static absl::StatusOr<Session> Connect(UniqueFd control);
 
   struct InUserNamespace;
   // One that needs no privilege: the launcher is born in a user namespace of
@@ -116,8 +120,6 @@ class Session final {
  private:
   Session(UniqueFd control, UniqueFd pidfd, const Message& hello);
 
-  // Waits for the first message of a launcher on `control`.
-  static absl::StatusOr<Session> Connect(UniqueFd control);
   // Sends a request that is answered on a channel of its own, which is the
   // result; `kind` is what a good answer is.
   absl::StatusOr<UniqueFd> Ask(const Request& request,

@@ -210,6 +210,9 @@ absl::Status KillAndWait(BorrowedFd init) {
 absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
                                     const Bundle& bundle,
                                     const OciCreateOptions& options) {
+  // Gets ready while the group is made.
+  ASSIGN_OR_RETURN(LauncherStart start,
+                   LauncherStart::Begin({.releases = true}));
   ContainerRecord record;
   record.set_version(runtime::kRecordVersion);
   record.set_id(directory.id());
@@ -235,7 +238,7 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
     resctrl.emplace(std::move(made));
   }
 
-  ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
+  ASSIGN_OR_RETURN(Launcher launcher, start.Finish());
   ASSIGN_OR_RETURN(
       BundleParts parts,
       bundle.Compose({.id = directory.id(),

@@ -34,6 +34,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 constexpr absl::Duration kPatience = absl::Seconds(20);
 
@@ -150,6 +151,29 @@ TEST_F(ReleaseTest, CreatedOneWaitsForItsGateAsTheSubreapersChild) {
   int status = 0;
   ASSERT_EQ(::waitpid(pid, &status, 0), pid);
   EXPECT_EQ(WEXITSTATUS(status), 7);
+}
+
+TEST_F(ReleaseTest, LauncherStartsInTwoHalves) {
+  EndLauncher();
+  {
+    ASSERT_OK_AND_ASSIGN(LauncherStart start,
+                         LauncherStart::Begin({.releases = true}));
+    LauncherStart moved = std::move(start);
+    ASSERT_OK_AND_ASSIGN(Launcher launcher, moved.Finish());
+    ASSERT_OK_AND_ASSIGN(Process process, launcher.Start(InRoot("echo runs")));
+    EXPECT_EQ(Written(), "runs\n");
+    ASSERT_OK_AND_ASSIGN(const ExitStatus status, process.Wait());
+    EXPECT_EQ(status.code, 0);
+    EXPECT_OK(launcher.Shutdown());
+  }
+  EXPECT_THAT(CollectAll(), IsEmpty());
+}
+
+TEST_F(ReleaseTest, LauncherThatNobodyTakesEnds) {
+  EXPECT_OK(LauncherStart::Begin({.releases = true}));
+  EndLauncher();
+  // The subreaper's, as any orphan; it may have ended before it was ready.
+  EXPECT_THAT(CollectAll(), SizeIs(1));
 }
 
 TEST_F(ReleaseTest, ByteThatComesBeforeTheReleaseStartsIt) {
