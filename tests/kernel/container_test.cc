@@ -116,15 +116,23 @@ class ContainerTest : public testing::ContainerTest {
                               std::filesystem::copy_options::copy_symlinks);
     return root;
   }
-  // Of busybox, as the examples have it.
+  // "busybox", of the test root.
   void ImportImage() {
-    const char* images = ::getenv("CAISSON_IMAGES");
-    ASSERT_NE(images, nullptr) << "CAISSON_IMAGES names the directory that "
-                                  "examples/make_images.sh prints";
+    const std::string tar = directory_ + "/root.tar";
+    ASSERT_EQ(
+        ::system(
+            absl::StrCat("tar -C ", root_->path(), " -cf ", tar, " .").c_str()),
+        0);
     ASSERT_OK_AND_ASSIGN(LayerStore layers,
                          LayerStore::Open({.path = options_.layers}));
-    ASSERT_OK(layers.Import(absl::StrCat(images, "/busybox.docker.tar"),
-                            {.name = "busybox"}));
+    CommitOptions options = {.name = "busybox"};
+    options.changes.env = {"PATH=/bin", "FROM=image"};
+    options.changes.cmd = {{"sh", "-c", "echo $FROM $WHO; pwd"}};
+    options.changes.working_dir = "/made";
+    options.changes.stop_signal = "SIGUSR1";
+    options.changes.volumes = {"/of/image"};
+    options.changes.labels = {{"tier", "image"}, {"kept", "yes"}};
+    ASSERT_OK(layers.ImportRootFs(tar, options));
   }
 
   absl::StatusOr<Container> Started(const ContainerSpec& spec) {
@@ -254,6 +262,37 @@ TEST_F(ContainerTest, AnImageFromCreateToRemove) {
                        HasSubstr("there is no container \"web\"")));
   EXPECT_THAT(Actions(info.id),
               ElementsAre("create", "start", "die", "destroy"));
+}
+
+TEST_F(ContainerTest, WhatTheImageSays) {
+  ImportImage();
+  ContainerSpec spec = {.image = "busybox"};
+  spec.labels = {{"tier", "spec"}};
+  spec.env = {"WHO=me"};
+  spec.network = "none";
+  spec.cgroup_parent = Parent();
+  ASSERT_OK_AND_ASSIGN(const Container said, Started(spec));
+  EXPECT_EQ(said.Wait(absl::Now() + kPatience).value_or(-1), 0);
+  EXPECT_EQ(LogText(said), "image me\n/made\n");
+  EXPECT_THAT(
+      store_->List({.all = true, .labels = {{"kept", "yes"}, {"tier", "spec"}}})
+          .value(),
+      SizeIs(1));
+
+  spec.command = {"sh", "-c",
+                  "trap 'exit 4' USR1; echo ready; "
+                  "mount | grep -c ' /of/image '; sleep 9 & wait"};
+  ASSERT_OK_AND_ASSIGN(const Container stopped, Ready(spec));
+  ASSERT_OK(stopped.Stop());
+  EXPECT_EQ(Info(stopped).exit_code, 4);
+  EXPECT_EQ(LogText(stopped), "ready\n1\n");
+
+  // An entrypoint takes the place of the image's command, too.
+  spec.command.clear();
+  spec.entrypoint = {"echo", "instead"};
+  ASSERT_OK_AND_ASSIGN(const Container other, Started(spec));
+  EXPECT_EQ(other.Wait(absl::Now() + kPatience).value_or(-1), 0);
+  EXPECT_EQ(LogText(other), "instead\n");
 }
 
 TEST_F(ContainerTest, WritesStayFromRunToRun) {
@@ -727,7 +766,8 @@ TEST_F(ContainerTest, Volumes) {
       << LogText(container);
   ASSERT_OK_AND_ASSIGN(const VolumeStore volumes,
                        VolumeStore::Open({.path = options_.volumes}));
-  EXPECT_THAT(volumes.List().value(), SizeIs(2));
+  // And the image's.
+  EXPECT_THAT(volumes.List().value(), SizeIs(3));
   ASSERT_OK(container.Remove({.volumes = true}));
   ASSERT_OK_AND_ASSIGN(const std::vector<VolumeInfo> left, volumes.List());
   ASSERT_THAT(left, SizeIs(1));
