@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -23,6 +24,14 @@ namespace {
 constexpr absl::Duration kStartTimeout = absl::Minutes(5);
 
 }  // namespace
+
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakePipe() {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0) {
+    return ErrnoError(errno, "pipe2()", {.step = "container"});
+  }
+  return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
+}
 
 absl::Status StartKeeper(const ContainerDirectory& directory,
                          Request::Start start,

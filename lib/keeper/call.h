@@ -3,10 +3,12 @@
 #define CAISSON_LIB_KEEPER_CALL_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "caisson/unique_fd.h"
 #include "lib/base/deadline.h"
@@ -14,6 +16,13 @@
 #include "lib/keeper/record.pb.h"
 
 namespace caisson::keeper {
+
+// For what a keeper does at once; but a container may have to be frozen, or a
+// program to be started.
+inline constexpr absl::Duration kAnswerTimeout = absl::Minutes(1);
+
+// The reading end, then the writing one.
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakePipe();
 
 // Makes a keeper and has it start the container: returns when the program
 // executes, or why it does not; nothing of the keeper is left then.

@@ -31,18 +31,7 @@ using keeper::Answered;
 using keeper::HeldLock;
 using keeper::Request;
 
-// What a keeper does at once; but the container may have to be frozen, or a
-// program to be started.
-constexpr absl::Duration kAnswerTimeout = absl::Minutes(1);
 constexpr absl::Duration kEndTimeout = absl::Minutes(1);
-
-absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
-  int fds[2];
-  if (::pipe2(fds, O_CLOEXEC) != 0) {
-    return ErrnoError(errno, "pipe2()", {.step = "container"});
-  }
-  return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
-}
 
 // The caller's ends of streams, and those that a keeper gets.
 struct StreamEnds {
@@ -61,19 +50,19 @@ absl::StatusOr<StreamEnds> MakeStreams(const ContainerAttachOptions& options,
                                        const ContainerSpec& spec) {
   StreamEnds ends;
   if (options.in && spec.open_stdin) {
-    ASSIGN_OR_RETURN(auto pipe, Pipe());
+    ASSIGN_OR_RETURN(auto pipe, keeper::MakePipe());
     ends.theirs.push_back(std::move(pipe.first));
     ends.ours.in = std::move(pipe.second);
     ends.which.set_in(true);
   }
   if (options.out) {
-    ASSIGN_OR_RETURN(auto pipe, Pipe());
+    ASSIGN_OR_RETURN(auto pipe, keeper::MakePipe());
     ends.ours.out = std::move(pipe.first);
     ends.theirs.push_back(std::move(pipe.second));
     ends.which.set_out(true);
   }
   if (options.err && !spec.terminal) {
-    ASSIGN_OR_RETURN(auto pipe, Pipe());
+    ASSIGN_OR_RETURN(auto pipe, keeper::MakePipe());
     ends.ours.err = std::move(pipe.first);
     ends.theirs.push_back(std::move(pipe.second));
     ends.which.set_err(true);
@@ -181,7 +170,7 @@ absl::StatusOr<ContainerStreams> Container::Attach(
   Request request;
   *request.mutable_attach() = ends.which;
   RETURN_IF_ERROR(
-      state_->Call(request, ends.borrowed(), kAnswerTimeout).status());
+      state_->Call(request, ends.borrowed(), keeper::kAnswerTimeout).status());
   return std::move(ends.ours);
 }
 
@@ -189,7 +178,7 @@ absl::Status Container::ResizeTerminal(TerminalSize size) const {
   Request request;
   request.mutable_resize()->set_rows(size.rows);
   request.mutable_resize()->set_columns(size.columns);
-  return state_->Call(request, {}, kAnswerTimeout).status();
+  return state_->Call(request, {}, keeper::kAnswerTimeout).status();
 }
 
 absl::Status Container::Stop(std::optional<absl::Duration> grace) const {
@@ -229,19 +218,19 @@ absl::Status Container::Restart(std::optional<absl::Duration> grace) const {
 absl::Status Container::Kill(int signal) const {
   Request request;
   request.mutable_kill()->set_signal(signal);
-  return state_->Call(request, {}, kAnswerTimeout).status();
+  return state_->Call(request, {}, keeper::kAnswerTimeout).status();
 }
 
 absl::Status Container::Pause() const {
   Request request;
   request.mutable_pause();
-  return state_->Call(request, {}, kAnswerTimeout).status();
+  return state_->Call(request, {}, keeper::kAnswerTimeout).status();
 }
 
 absl::Status Container::Resume() const {
   Request request;
   request.mutable_resume();
-  return state_->Call(request, {}, kAnswerTimeout).status();
+  return state_->Call(request, {}, keeper::kAnswerTimeout).status();
 }
 
 absl::StatusOr<int> Container::Wait(absl::Time until) const {
@@ -272,142 +261,6 @@ absl::StatusOr<UniqueFd> Container::ExitFd() const {
   // Its other end is closed, so it is readable.
   ASSIGN_OR_RETURN(auto sockets, sys::SocketPair("container"));
   return std::move(sockets.first);
-}
-
-// ---- Further programs ------------------------------------------------------
-
-struct ContainerExec::State {
-  pid_t pid = -1;
-  ContainerStreams streams;
-  UniqueFd terminal;
-  UniqueFd connection;
-  std::optional<absl::StatusOr<ExitStatus>> exit;
-};
-
-ContainerExec::ContainerExec(std::unique_ptr<State> state)
-    : state_(std::move(state)) {}
-ContainerExec::ContainerExec(ContainerExec&&) noexcept = default;
-ContainerExec& ContainerExec::operator=(ContainerExec&&) noexcept = default;
-ContainerExec::~ContainerExec() = default;
-
-pid_t ContainerExec::pid() const { return state_->pid; }
-
-ContainerStreams ContainerExec::TakeStreams() {
-  return std::move(state_->streams);
-}
-
-BorrowedFd ContainerExec::terminal() const { return state_->terminal.borrow(); }
-
-absl::Status ContainerExec::ResizeTerminal(TerminalSize size) const {
-  if (!state_->terminal.valid()) {
-    return absl::FailedPreconditionError("the process has no terminal");
-  }
-  winsize window = {};
-  window.ws_row = size.rows;
-  window.ws_col = size.columns;
-  if (::ioctl(state_->terminal.get(), TIOCSWINSZ, &window) != 0) {
-    return ErrnoError(errno, "ioctl(TIOCSWINSZ)", {.step = "container.exec"});
-  }
-  return absl::OkStatus();
-}
-
-BorrowedFd ContainerExec::exit_fd() const {
-  return state_->connection.borrow();
-}
-
-absl::StatusOr<ExitStatus> ContainerExec::Wait(absl::Time until) {
-  if (state_->exit) return *state_->exit;
-  const auto answered =
-      keeper::ReadAnswer(state_->connection.borrow(), Deadline::At(until));
-  if (absl::IsDeadlineExceeded(answered.status())) return answered.status();
-  if (!answered.ok()) {
-    state_->exit = answered.status();
-  } else if (const absl::Status status = StatusOf(answered->reply);
-             !status.ok()) {
-    state_->exit = status;
-  } else {
-    state_->exit = keeper::FromRecord(answered->reply.exit());
-  }
-  return *state_->exit;
-}
-
-namespace {
-
-// One stream of an exec: the end that goes to the keeper, and the caller's.
-absl::StatusOr<bool> AddStream(const Stdio& stdio, const char* field,
-                               bool is_input, StreamEnds& ends,
-                               std::vector<BorrowedFd>& descriptors,
-                               UniqueFd& ours) {
-  switch (stdio.kind()) {
-    case Stdio::Kind::kNull:
-    case Stdio::Kind::kLikeStdout:
-      return false;
-    case Stdio::Kind::kInherit:
-      descriptors.push_back(stdio.fd());
-      return true;
-    case Stdio::Kind::kPipe: {
-      ASSIGN_OR_RETURN(auto pipe, Pipe());
-      if (!is_input) std::swap(pipe.first, pipe.second);
-      ours = std::move(pipe.second);
-      ends.theirs.push_back(std::move(pipe.first));
-      descriptors.push_back(ends.theirs.back().borrow());
-      return true;
-    }
-    case Stdio::Kind::kFile:
-      break;
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      field, ": a file is not possible here; open it and use Inherit()"));
-}
-
-}  // namespace
-
-absl::StatusOr<ContainerExec> Container::Exec(
-    const ContainerExecSpec& spec) const {
-  if (spec.argv.empty()) {
-    return absl::InvalidArgumentError("argv: nothing to execute");
-  }
-  Request request;
-  keeper::ExecRequest& exec = *request.mutable_exec();
-  exec.mutable_argv()->Assign(spec.argv.begin(), spec.argv.end());
-  exec.mutable_env()->Assign(spec.env.begin(), spec.env.end());
-  exec.set_working_dir(spec.working_dir);
-  exec.set_user(spec.user);
-  auto state = std::make_unique<ContainerExec::State>();
-  StreamEnds ends;
-  std::vector<BorrowedFd> descriptors;
-  if (spec.terminal) {
-    exec.set_terminal(true);
-    exec.set_rows(spec.terminal->rows);
-    exec.set_columns(spec.terminal->columns);
-  } else {
-    ASSIGN_OR_RETURN(const bool in,
-                     AddStream(spec.in, "in", /*is_input=*/true, ends,
-                               descriptors, state->streams.in));
-    ASSIGN_OR_RETURN(const bool out,
-                     AddStream(spec.out, "out", /*is_input=*/false, ends,
-                               descriptors, state->streams.out));
-    ASSIGN_OR_RETURN(const bool err,
-                     AddStream(spec.err, "err", /*is_input=*/false, ends,
-                               descriptors, state->streams.err));
-    exec.set_in(in);
-    exec.set_out(out);
-    exec.set_err(err);
-    exec.set_err_like_out(spec.err.kind() == Stdio::Kind::kLikeStdout);
-  }
-  ASSIGN_OR_RETURN(state->connection,
-                   keeper::Ask(state_->directory, request, descriptors));
-  if (!state->connection.valid()) return state_->NotRunning();
-  auto answered =
-      keeper::ReadAnswer(state->connection.borrow(), Deadline(kAnswerTimeout));
-  if (absl::IsUnavailable(answered.status())) return state_->NotRunning();
-  RETURN_IF_ERROR(answered.status());
-  RETURN_IF_ERROR(StatusOf(answered->reply));
-  state->pid = answered->reply.pid();
-  if (!answered->descriptors.empty()) {
-    state->terminal = std::move(answered->descriptors.front());
-  }
-  return ContainerExec(std::move(state));
 }
 
 // ---- What it is and does ---------------------------------------------------
@@ -441,7 +294,7 @@ absl::StatusOr<ContainerStats> Container::Stats() const {
   Request request;
   request.mutable_stats();
   ASSIGN_OR_RETURN(const Answered answered,
-                   state_->Call(request, {}, kAnswerTimeout));
+                   state_->Call(request, {}, keeper::kAnswerTimeout));
   stats.received_bytes = answered.reply.received_bytes();
   stats.sent_bytes = answered.reply.sent_bytes();
   return stats;
@@ -462,8 +315,8 @@ absl::Status Container::Update(const ContainerUpdate& update) const {
     ASSIGN_OR_RETURN(const UniqueFd connection,
                      keeper::Ask(state_->directory, request, {}));
     if (connection.valid()) {
-      const auto answered =
-          keeper::ReadAnswer(connection.borrow(), Deadline(kAnswerTimeout));
+      const auto answered = keeper::ReadAnswer(
+          connection.borrow(), Deadline(keeper::kAnswerTimeout));
       if (absl::IsUnavailable(answered.status())) continue;
       RETURN_IF_ERROR(answered.status());
       return StatusOf(answered->reply);

@@ -76,12 +76,14 @@ class Keeper final {
   void RecordFailure(const absl::Status& status);
   void End();
 
-  // ---- Requests
+  // ---- Requests: keeper_requests.cc
   void Listen();
   void Accept();
   void OnRequest(const ConnectionPtr& connection);
   void Handle(const ConnectionPtr& connection, const Request& request,
               std::vector<UniqueFd> descriptors);
+  void HandleAlive(const ConnectionPtr& connection, const Request& request,
+                   std::vector<UniqueFd> descriptors);
   void HandleStart(const ConnectionPtr& connection, const Request::Start& start,
                    std::vector<UniqueFd> descriptors);
   void HandleLeave(const ConnectionPtr& connection);

@@ -1,0 +1,421 @@
+// What a keeper is asked.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
+#include "lib/keeper/keeper.h"
+#include "lib/keeper/spec_record.h"
+#include "lib/keeper/state.h"
+#include "lib/sys/open.h"
+
+namespace caisson::keeper {
+namespace {
+
+constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
+
+// The next descriptor of a request.
+UniqueFd Take(std::vector<UniqueFd>& descriptors) {
+  if (descriptors.empty()) return UniqueFd();
+  UniqueFd first = std::move(descriptors.front());
+  descriptors.erase(descriptors.begin());
+  return first;
+}
+
+int64_t ReadCounter(absl::string_view interface, const char* file) {
+  const auto text = sys::ReadFileAt(
+      BorrowedFd(AT_FDCWD),
+      absl::StrCat("/sys/class/net/", interface, "/statistics/", file),
+      /*resolve=*/0, 64);
+  int64_t value = 0;
+  if (text.ok()) {
+    static_cast<void>(absl::SimpleAtoi(absl::StripSuffix(*text, "\n"), &value));
+  }
+  return value;
+}
+
+}  // namespace
+
+void Keeper::Accept() {
+  const ConnectionPtr connection = std::make_shared<Connection>();
+  connection->socket.reset(
+      ::accept4(task_.listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!connection->socket.valid()) {
+    if (errno == EINTR || errno == EAGAIN || errno == ECONNABORTED) return;
+    // Out of descriptors: somebody will close one.
+    loop_.Forget(task_.listening.borrow());
+    loop_.After(kAcceptPause, [this] { Listen(); });
+    return;
+  }
+  loop_.Watch(connection->socket.borrow(), POLLIN,
+              [this, connection] { OnRequest(connection); });
+}
+
+void Keeper::Close(const ConnectionPtr& connection) {
+  for (auto* list : {&waiting_, &stopping_, &restarting_}) {
+    list->erase(std::remove(list->begin(), list->end(), connection),
+                list->end());
+  }
+  if (connection->socket.valid()) loop_.Forget(connection->socket.borrow());
+  connection->socket.reset();
+}
+
+void Keeper::Answer(const ConnectionPtr& connection,
+                    const absl::Status& status) {
+  Reply reply;
+  SetStatus(status, reply);
+  reply.set_exit_code(state_.exit_code());
+  if (state_.has_exit()) *reply.mutable_exit() = state_.exit();
+  if (connection->socket.valid()) {
+    Send(connection->socket.borrow(), reply, {}).IgnoreError();
+  }
+  Close(connection);
+}
+
+void Keeper::OnRequest(const ConnectionPtr& connection) {
+  auto received = Receive(connection->socket.borrow());
+  if (!received.ok()) {
+    Close(connection);
+    return;
+  }
+  if (!*received) return;
+  Request request;
+  if (!request.ParseFromString((*received)->bytes)) {
+    Answer(connection, absl::InvalidArgumentError(
+                           "the container's keeper is of another version"));
+    return;
+  }
+  Handle(connection, request, std::move((*received)->descriptors));
+}
+
+absl::Status Keeper::NotRunning() const {
+  return absl::FailedPreconditionError(
+      absl::StrCat("container ", Quoted(spec_.name), " is not running"));
+}
+
+bool Keeper::HasEnded() const {
+  // Before the launcher has told how.
+  pollfd poll = {
+      .fd = run_->process().pidfd().get(), .events = POLLIN, .revents = 0};
+  return ::poll(&poll, 1, 0) > 0;
+}
+
+void Keeper::Handle(const ConnectionPtr& connection, const Request& request,
+                    std::vector<UniqueFd> descriptors) {
+  // What somebody asks after the program's end is not asked of that run.
+  if (Alive() && HasEnded()) OnExit();
+  if (ended_) return;  // and nothing is left to be asked
+  switch (request.what_case()) {
+    case Request::kStart:
+      HandleStart(connection, request.start(), std::move(descriptors));
+      return;
+    case Request::kStop:
+      HandleStop(connection, request.stop());
+      return;
+    case Request::kWait:
+      if (!Alive()) {
+        Answer(connection, absl::OkStatus());
+      } else {
+        waiting_.push_back(connection);
+      }
+      return;
+    case Request::kLeave:
+      HandleLeave(connection);
+      return;
+    case Request::kUpdate:
+      Answer(connection, HandleUpdate(request.update()));
+      return;
+    default:
+      break;
+  }
+  if (Alive()) {
+    HandleAlive(connection, request, std::move(descriptors));
+  } else {
+    Answer(connection, NotRunning());
+  }
+}
+
+// What needs a program that runs.
+void Keeper::HandleAlive(const ConnectionPtr& connection,
+                         const Request& request,
+                         std::vector<UniqueFd> descriptors) {
+  switch (request.what_case()) {
+    case Request::kKill:
+      Answer(connection, HandleKill(request.kill().signal()));
+      return;
+    case Request::kPause:
+      Answer(connection, HandlePause(/*pause=*/true));
+      return;
+    case Request::kResume:
+      Answer(connection, HandlePause(/*pause=*/false));
+      return;
+    case Request::kExec:
+      HandleExec(connection, request.exec(), std::move(descriptors));
+      return;
+    case Request::kAttach:
+      Answer(connection, HandleAttach(request.attach(), descriptors));
+      return;
+    case Request::kResize:
+      Answer(
+          connection,
+          run_->process().ResizeTerminal(
+              {.rows = static_cast<uint16_t>(request.resize().rows()),
+               .columns = static_cast<uint16_t>(request.resize().columns())}));
+      return;
+    case Request::kStats:
+      HandleStats(connection);
+      return;
+    default:
+      Answer(connection, absl::UnimplementedError(
+                             "the container's keeper is of another version"));
+  }
+}
+
+void Keeper::HandleStart(const ConnectionPtr& connection,
+                         const Request::Start& start,
+                         std::vector<UniqueFd> descriptors) {
+  if (Alive()) {
+    Answer(connection,
+           absl::FailedPreconditionError(absl::StrCat(
+               "container ", Quoted(spec_.name), " is running already")));
+    return;
+  }
+  AttachOutputs(start.attach(), descriptors);
+  decider_.emplace(spec_.restart);
+  state_.set_restart_count(0);
+  restarting_.push_back(connection);
+  StartAgain().IgnoreError();
+}
+
+void Keeper::HandleLeave(const ConnectionPtr& connection) {
+  if (Alive() || restart_timer_ != 0) {
+    Answer(connection, absl::FailedPreconditionError(absl::StrCat(
+                           "container ", Quoted(spec_.name), " is running")));
+    return;
+  }
+  Reply reply;
+  Send(connection->socket.borrow(), reply, {}).IgnoreError();
+  End();
+}
+
+void Keeper::HandleStop(const ConnectionPtr& connection,
+                        const Request::Stop& stop) {
+  (stop.restart() ? restarting_ : stopping_).push_back(connection);
+  restart_at_once_ = stop.restart();
+  stopped_by_user_ = !stop.restart();
+  if (!Alive()) {
+    // Between two runs.
+    loop_.Cancel(restart_timer_);
+    state_.set_status(static_cast<int>(ContainerStatus::kExited));
+    state_.set_stopped_by_user(stopped_by_user_);
+    WriteState();
+    AfterRun();
+    return;
+  }
+  const absl::Duration grace = stop.has_grace_ns()
+                                   ? FromNanoseconds(stop.grace_ns())
+                                   : spec_.stop_timeout;
+  BeginStop(grace);
+}
+
+void Keeper::BeginStop(absl::Duration grace) {
+  run_->process().Signal(record_.stop_signal()).IgnoreError();
+  Tell("kill", {{"signal", absl::StrCat(record_.stop_signal())}});
+  Thaw().IgnoreError();
+  loop_.Cancel(kill_timer_);
+  if (grace == absl::InfiniteDuration()) return;
+  kill_timer_ = loop_.After(grace, [this] {
+    kill_timer_ = 0;
+    if (run_) run_->process().Signal(SIGKILL).IgnoreError();
+  });
+}
+
+absl::Status Keeper::HandleKill(int signal) {
+  RETURN_IF_ERROR(run_->process().Signal(signal));
+  Tell("kill", {{"signal", absl::StrCat(signal)}});
+  if (signal == SIGKILL || signal == record_.stop_signal()) {
+    stopped_by_user_ = true;
+  }
+  // What is frozen on version 1 dies when it is thawed.
+  return signal == SIGKILL ? Thaw() : absl::OkStatus();
+}
+
+absl::Status Keeper::Thaw() {
+  if (state_.status() != static_cast<int>(ContainerStatus::kPaused)) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(run_->group()->Thaw());
+  state_.set_status(static_cast<int>(ContainerStatus::kRunning));
+  WriteState();
+  return absl::OkStatus();
+}
+
+absl::Status Keeper::HandlePause(bool pause) {
+  const bool paused =
+      state_.status() == static_cast<int>(ContainerStatus::kPaused);
+  if (pause == paused) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", Quoted(spec_.name),
+                     pause ? " is paused already" : " is not paused"));
+  }
+  if (!pause) {
+    RETURN_IF_ERROR(Thaw());
+    ContinueHealth();
+    Tell("unpause");
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(run_->group()->Freeze());
+  EndHealth();
+  state_.set_status(static_cast<int>(ContainerStatus::kPaused));
+  WriteState();
+  Tell("pause");
+  return absl::OkStatus();
+}
+
+absl::Status Keeper::HandleUpdate(const Request::Update& update) {
+  ASSIGN_OR_RETURN(const HeldLock lock, directory_.Lock());
+  ASSIGN_OR_RETURN(const ContainerRecord before, directory_.ReadRecord());
+  ASSIGN_OR_RETURN(const CgroupLimits limits, FromRecord(update.limits()));
+  ASSIGN_OR_RETURN(const ContainerRecord after, UpdatedRecord(before, update));
+  ASSIGN_OR_RETURN(ContainerSpec spec, FromRecord(after.spec()));
+  RETURN_IF_ERROR(directory_.WriteRecord(after));
+  if (Alive()) {
+    const absl::Status set = run_->group()->SetLimits(limits);
+    if (!set.ok()) {
+      directory_.WriteRecord(before).IgnoreError();
+      return set;
+    }
+  }
+  record_ = after;
+  spec_ = std::move(spec);
+  decider_->SetPolicy(spec_.restart);
+  Tell("update");
+  return absl::OkStatus();
+}
+
+void Keeper::AttachOutputs(const Streams& streams,
+                           std::vector<UniqueFd>& descriptors) {
+  UniqueFd in = streams.in() ? Take(descriptors) : UniqueFd();
+  if (streams.out()) out_->Attach(Take(descriptors));
+  if (streams.err()) err_->Attach(Take(descriptors));
+  if (!in.valid()) return;
+  if (Alive()) {
+    in_.Attach(std::move(in));
+  } else {
+    first_input_ = std::move(in);
+  }
+}
+
+absl::Status Keeper::HandleAttach(const Streams& streams,
+                                  std::vector<UniqueFd>& descriptors) {
+  const size_t expected = (streams.in() ? 1 : 0) + (streams.out() ? 1 : 0) +
+                          (streams.err() ? 1 : 0);
+  if (descriptors.size() != expected) {
+    return absl::InvalidArgumentError("descriptors are missing");
+  }
+  AttachOutputs(streams, descriptors);
+  Tell("attach");
+  return absl::OkStatus();
+}
+
+void Keeper::HandleStats(const ConnectionPtr& connection) {
+  Reply reply;
+  if (const NetEndpoint* endpoint = run_->endpoint(); endpoint != nullptr) {
+    // What the host's end sends, the container receives.
+    reply.set_received_bytes(
+        ReadCounter(endpoint->host_interface(), "tx_bytes"));
+    reply.set_sent_bytes(ReadCounter(endpoint->host_interface(), "rx_bytes"));
+  }
+  Send(connection->socket.borrow(), reply, {}).IgnoreError();
+  Close(connection);
+}
+
+// ---- Further programs ------------------------------------------------------
+
+absl::StatusOr<Process> Keeper::StartExec(const ExecRequest& exec,
+                                          std::vector<UniqueFd>& descriptors) {
+  if (state_.status() == static_cast<int>(ContainerStatus::kPaused)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", Quoted(spec_.name), " is paused: resume it first"));
+  }
+  ProcessSpec process;
+  process.argv = {exec.argv().begin(), exec.argv().end()};
+  process.env = {exec.env().begin(), exec.env().end()};
+  process.cwd = exec.working_dir();
+  process.user = exec.user();
+  if (exec.terminal()) {
+    process.terminal =
+        TerminalSize{.rows = static_cast<uint16_t>(exec.rows()),
+                     .columns = static_cast<uint16_t>(exec.columns())};
+  }
+  if (exec.in() && !descriptors.empty()) {
+    process.in = Stdio::Inherit(descriptors[0].borrow());
+  }
+  const size_t out = exec.in() ? 1 : 0;
+  if (exec.out() && descriptors.size() > out) {
+    process.out = Stdio::Inherit(descriptors[out].borrow());
+  }
+  const size_t err = out + (exec.out() ? 1 : 0);
+  if (exec.err_like_out()) {
+    process.err = Stdio::LikeStdout();
+  } else if (exec.err() && descriptors.size() > err) {
+    process.err = Stdio::Inherit(descriptors[err].borrow());
+  }
+  return run_->Exec(*launcher_, record_, std::move(process));
+}
+
+void Keeper::HandleExec(const ConnectionPtr& connection,
+                        const ExecRequest& exec,
+                        std::vector<UniqueFd> descriptors) {
+  auto process = StartExec(exec, descriptors);
+  if (!process.ok()) {
+    // Launcher::Exec() says so of a container that is about to end.
+    const bool ended = absl::IsNotFound(process.status()) &&
+                       ExecFailure(process.status()) == 0;
+    Answer(connection, ended || HasEnded() ? NotRunning() : process.status());
+    return;
+  }
+  const std::string id =
+      absl::StrCat(directory_.id().substr(0, 12), "-", ++exec_serial_);
+  Reply reply;
+  reply.set_pid(process->pid());
+  std::vector<BorrowedFd> terminal;
+  if (process->terminal().valid()) terminal.push_back(process->terminal());
+  Send(connection->socket.borrow(), reply, terminal).IgnoreError();
+  // Nothing more is expected; but its end is noticed by the answer.
+  loop_.Forget(connection->socket.borrow());
+  Tell("exec_start", {{"execID", id}});
+  const auto job =
+      execs_.insert(execs_.end(), ExecJob{*std::move(process), connection, id});
+  loop_.Watch(job->process.exit_fd(), POLLIN, [this, job] { OnExecExit(job); });
+}
+
+void Keeper::OnExecExit(std::list<ExecJob>::iterator job) {
+  loop_.Forget(job->process.exit_fd());
+  // If the container has ended, it is about to end with it.
+  const auto exit = job->process.Wait(absl::Now() + absl::Seconds(5));
+  Reply reply;
+  SetStatus(exit.status(), reply);
+  if (exit.ok()) {
+    ToRecord(*exit, *reply.mutable_exit());
+    reply.set_exit_code(exit->shell_code());
+    Tell("exec_die",
+         {{"execID", job->id}, {"exitCode", absl::StrCat(exit->shell_code())}});
+  }
+  if (job->connection->socket.valid()) {
+    Send(job->connection->socket.borrow(), reply, {}).IgnoreError();
+    Close(job->connection);
+  }
+  execs_.erase(job);
+}
+
+}  // namespace caisson::keeper
