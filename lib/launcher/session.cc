@@ -564,8 +564,9 @@ absl::Status Session::Close(bool wait) const {
   // Not closed: another thread may be about to send on it.
   ::shutdown(control_.get(), SHUT_WR);
   if (!wait) return absl::OkStatus();
-  // A launcher that goes on for others says so before it closes its end.
-  {
+  // A launcher that goes on for others says so before it closes its end; one
+  // that releases has no others.
+  if (!releases()) {
     MutexLock lock(&farewell_->mutex);
     if (!farewell_->goes_on) {
       farewell_->goes_on = ReceiveMessage(control_.borrow(), nullptr, 0).ok();
