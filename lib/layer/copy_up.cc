@@ -6,63 +6,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <memory>
-
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/file_attributes.h"
+#include "lib/sys/copy_tree.h"
 #include "lib/sys/open.h"
 
 namespace caisson::layer {
 namespace {
 
-constexpr size_t kBuffer = 256 << 10;
-
 absl::Status CopyError(absl::string_view call, const std::string& path) {
   return ErrnoError(errno, absl::StrCat(call, "(", Quoted(path), ")"),
                     {.step = "layer.copy_up", .path = path});
-}
-
-// Copies [offset, end) of `from`.
-absl::Status CopyRange(BorrowedFd from, BorrowedFd to, off_t offset, off_t end,
-                       const std::string& path) {
-  const auto buffer = std::make_unique<char[]>(kBuffer);
-  while (offset < end) {
-    const size_t want =
-        static_cast<size_t>(std::min<off_t>(end - offset, kBuffer));
-    const ssize_t got = ::pread(from.get(), buffer.get(), want, offset);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return CopyError("pread", path);
-    if (got == 0) break;
-    for (ssize_t done = 0; done < got;) {
-      const ssize_t n =
-          ::pwrite(to.get(), buffer.get() + done,
-                   static_cast<size_t>(got - done), offset + done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return CopyError("pwrite", path);
-      done += n;
-    }
-    offset += got;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CopyData(BorrowedFd from, BorrowedFd to, off_t size,
-                      const std::string& path) {
-  for (off_t offset = 0; offset < size;) {
-    const off_t data = ::lseek(from.get(), offset, SEEK_DATA);
-    if (data < 0 && errno == ENXIO) break;  // a hole up to the end
-    if (data < 0) return CopyError("lseek", path);
-    off_t hole = ::lseek(from.get(), data, SEEK_HOLE);
-    if (hole < 0) return CopyError("lseek", path);
-    hole = std::min(hole, size);
-    RETURN_IF_ERROR(CopyRange(from, to, data, hole, path));
-    offset = hole;
-  }
-  if (::ftruncate(to.get(), size) != 0) return CopyError("ftruncate", path);
-  return absl::OkStatus();
 }
 
 absl::Status CopyRegular(const OverlayFile& file, BorrowedFd dir,
@@ -78,7 +34,7 @@ absl::Status CopyRegular(const OverlayFile& file, BorrowedFd dir,
                        0600));
   if (!to.valid()) return CopyError("openat", path);
   RETURN_IF_ERROR(
-      CopyData(from.borrow(), to.borrow(), file.status.st_size, path));
+      sys::CopyFileData(from.borrow(), to.borrow(), file.status.st_size, path));
   return WriteAttributes(to.borrow(), attributes, path, skipped);
 }
 

@@ -29,8 +29,10 @@ constexpr uint64_t kXzOverhead = 16 << 20;
 // Owns the decoder chain and stops at the limit.
 class LimitedSource final : public DecompressedSource {
  public:
-  LimitedSource(ByteSource& compressed, uint64_t limit)
-      : input_(compressed), limit_(limit) {}
+  LimitedSource(ByteSource& compressed, const DecompressOptions& options)
+      : input_(compressed),
+        limit_(options.max_output_bytes),
+        limit_name_(options.max_output_bytes_name) {}
 
   absl::Status Detect(int max_window_log);
   Compression compression() const override { return compression_; }
@@ -41,6 +43,7 @@ class LimitedSource final : public DecompressedSource {
   std::unique_ptr<ByteSource> decoder_;  // null: the bytes as they are
   Compression compression_ = Compression::kNone;
   const uint64_t limit_;
+  const char* const limit_name_;
   uint64_t produced_ = 0;
   absl::Status failure_;
 };
@@ -86,7 +89,7 @@ absl::StatusOr<size_t> LimitedSource::Read(absl::Span<char> buffer) {
     failure_ = got.status();
   } else if (*got > room) {
     failure_ = absl::ResourceExhaustedError(absl::StrCat(
-        "the stream expands to more than max_output_bytes (", limit_, ")"));
+        "the stream expands to more than ", limit_name_, " (", limit_, ")"));
   } else {
     produced_ += *got;
     return got;
@@ -105,8 +108,7 @@ Compression CompressionOf(absl::string_view head) {
 
 absl::StatusOr<std::unique_ptr<DecompressedSource>> Decompress(
     ByteSource& compressed, const DecompressOptions& options) {
-  auto source =
-      std::make_unique<LimitedSource>(compressed, options.max_output_bytes);
+  auto source = std::make_unique<LimitedSource>(compressed, options);
   RETURN_IF_ERROR(source->Detect(options.max_window_log));
   return source;
 }

@@ -37,6 +37,8 @@ Compression CompressionOf(absl::string_view head);
 struct DecompressOptions {
   // Decompressed bytes. A bomb stops here, not at a full disk.
   uint64_t max_output_bytes = uint64_t{64} << 30;
+  // What errors call this limit: the option that the user has set.
+  const char* max_output_bytes_name = "max_output_bytes";
   // zstd and xz: log2 of the largest window, which is the memory of the decoder
   // (128 MiB). `zstd --ultra` and `--long` above 27 need more.
   int max_window_log = 27;

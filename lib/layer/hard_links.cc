@@ -52,24 +52,31 @@ absl::StatusOr<bool> HardLinks::LinkInLayer(DirId parent,
                      directory_.Find(target.parent()));
     if (!from.has_value()) return false;
     if (*from == parent && base == name) return Exists(parent, name);
-    ASSIGN_OR_RETURN(const BorrowedFd from_fd, directory_.Fd(*from));
-    ASSIGN_OR_RETURN(const BorrowedFd to_fd, directory_.Fd(parent));
-    // No AT_SYMLINK_FOLLOW: a link to a symbolic link is one to the link
-    // itself.
-    if (::linkat(from_fd.get(), base.c_str(), to_fd.get(), name.c_str(), 0) ==
-        0) {
-      directory_.FileMade(parent, name);
-      return true;
-    }
-    if (errno == ENOENT) return false;
-    if (errno != EEXIST || attempt > 0) {
+    ASSIGN_OR_RETURN(const int error, MakeLink(*from, base, parent, name));
+    if (error == 0) return true;
+    if (error == ENOENT) return false;
+    if (error != EEXIST || attempt > 0) {
       return directory_.Error(
-          errno, "linkat", *from, base,
-          errno == EPERM ? "the target of a hard link must not be a directory"
+          error, "linkat", *from, base,
+          error == EPERM ? "the target of a hard link must not be a directory"
                          : "");
     }
     RETURN_IF_ERROR(directory_.Remove(parent, name));
   }
+}
+
+// 0 or an errno.
+absl::StatusOr<int> HardLinks::MakeLink(DirId from, const std::string& base,
+                                        DirId to, const std::string& name) {
+  ASSIGN_OR_RETURN(const BorrowedFd from_fd, directory_.Fd(from));
+  ASSIGN_OR_RETURN(const BorrowedFd to_fd, directory_.Fd(to));
+  // No AT_SYMLINK_FOLLOW: a link to a symbolic link is one to the link itself.
+  if (::linkat(from_fd.get(), base.c_str(), to_fd.get(), name.c_str(), 0) !=
+      0) {
+    return errno;
+  }
+  directory_.FileMade(to, name);
+  return 0;
 }
 
 absl::Status HardLinks::Finish() {
@@ -122,14 +129,11 @@ absl::Status HardLinks::LinkToLower(const Pending& link,
   auto [copy, first] = copies_.try_emplace(
       absl::StrJoin(target.components, "/"), link.parent, link.name);
   if (first) return CopyTo(*file, link.parent, link.name);
-  ASSIGN_OR_RETURN(const BorrowedFd from, directory_.Fd(copy->second.first));
-  ASSIGN_OR_RETURN(const BorrowedFd to, directory_.Fd(link.parent));
-  if (::linkat(from.get(), copy->second.second.c_str(), to.get(),
-               link.name.c_str(), 0) != 0) {
-    return directory_.Error(errno, "linkat", link.parent, link.name);
-  }
-  directory_.FileMade(link.parent, link.name);
-  return absl::OkStatus();
+  const auto& [dir, base] = copy->second;
+  ASSIGN_OR_RETURN(const int error,
+                   MakeLink(dir, base, link.parent, link.name));
+  if (error == 0) return absl::OkStatus();
+  return directory_.Error(error, "linkat", link.parent, link.name);
 }
 
 // Whether this layer hides what lower layers have at `target`.
@@ -157,8 +161,8 @@ absl::Status HardLinks::CopyTo(const OverlayFile& file, DirId parent,
                             : 0;
   if (size > options_.max_bytes - stats_.bytes) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("the files of the layer have more than max_bytes (",
-                     options_.max_bytes, ")"));
+        absl::StrCat("the files of the layer have more than ",
+                     options_.max_bytes_name, " (", options_.max_bytes, ")"));
   }
   ASSIGN_OR_RETURN(const BorrowedFd fd, directory_.Fd(parent));
   RETURN_IF_ERROR(CopyUp(file, fd, name, options_.format,

@@ -43,6 +43,8 @@ class HardLinks final {
 
   absl::StatusOr<bool> LinkInLayer(DirId parent, const std::string& name,
                                    const LayerName& target);
+  absl::StatusOr<int> MakeLink(DirId from, const std::string& base, DirId to,
+                               const std::string& name);
   absl::Status LinkToLower(const Pending& link, const LayerName& target);
   absl::StatusOr<bool> IsHidden(const LayerName& target);
   absl::Status CopyTo(const OverlayFile& file, DirId parent,

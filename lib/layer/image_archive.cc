@@ -268,6 +268,7 @@ absl::StatusOr<UniqueFd> Spool(BorrowedFd fd, bool seekable,
   FdSource file(fd, 0, static_cast<uint64_t>(status.st_size));
   DecompressOptions limits;
   limits.max_output_bytes = options.max_bytes;
+  limits.max_output_bytes_name = "max_spool_bytes";
   ByteSource& raw = seekable ? file : stream;
   ASSIGN_OR_RETURN(auto source, Decompress(raw, limits));
   const std::unique_ptr<char[]> buffer(new char[kSpoolChunk]);

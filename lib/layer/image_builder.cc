@@ -72,6 +72,8 @@ class ImageBuilder final {
     options.lowers = image_.lowers;
     options.max_entries = limits_.max_layer_entries;
     options.max_bytes = limits_.max_layer_bytes;
+    options.max_entries_name = "max_layer_entries";
+    options.max_bytes_name = "max_layer_bytes";
     const auto& progress = image_.options.diff.progress;
     if (progress) {
       options.progress = [&progress](const UnpackProgress& so_far) {

@@ -91,7 +91,8 @@ absl::StatusOr<Image> LayerStore::ImportRootFs(BorrowedFd fd,
   ASSIGN_OR_RETURN(
       const auto tar,
       layer::Decompress(file,
-                        {.max_output_bytes = impl_->options.max_layer_bytes}));
+                        {.max_output_bytes = impl_->options.max_layer_bytes,
+                         .max_output_bytes_name = "max_layer_bytes"}));
   const Image none;
   return layer::BuildImage(impl_->dir, *impl_->index, impl_->options,
                            {.base = none, .tar = *tar, .options = options});

@@ -169,6 +169,28 @@ absl::StatusOr<LayerStream*> LayerImport::StreamOf(const ArchivedLayer& layer) {
   return streams_.emplace(&layer, *std::move(stream)).first->second.get();
 }
 
+// What is left of the limits for all layers may be less than those for one.
+void LayerImport::LimitLayer(UnpackOptions& options) const {
+  const auto left = [](uint64_t limit, uint64_t used) {
+    return limit - std::min(used, limit);
+  };
+  options.max_entries = limits_.max_layer_entries;
+  options.max_entries_name = "max_layer_entries";
+  if (const uint64_t entries =
+          left(limits_.max_import_entries, unpacked_entries_);
+      entries < options.max_entries) {
+    options.max_entries = entries;
+    options.max_entries_name = "what is left of max_import_entries";
+  }
+  options.max_bytes = limits_.max_layer_bytes;
+  options.max_bytes_name = "max_layer_bytes";
+  if (const uint64_t bytes = left(limits_.max_import_bytes, unpacked_bytes_);
+      bytes < options.max_bytes) {
+    options.max_bytes = bytes;
+    options.max_bytes_name = "what is left of max_import_bytes";
+  }
+}
+
 absl::Status LayerImport::StageLayer(PlannedLayer& layer,
                                      absl::Span<const BorrowedFd> lowers) {
   const ArchivedLayer& source = *layer.source;
@@ -183,14 +205,7 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
   UnpackOptions options;
   options.format = UnpackFormat(limits_.format);
   options.lowers = lowers;
-  options.max_entries =
-      std::min(limits_.max_layer_entries,
-               limits_.max_import_entries -
-                   std::min(unpacked_entries_, limits_.max_import_entries));
-  options.max_bytes =
-      std::min(limits_.max_layer_bytes,
-               limits_.max_import_bytes -
-                   std::min(unpacked_bytes_, limits_.max_import_bytes));
+  LimitLayer(options);
   options.progress = [this](const UnpackProgress&) {
     return Report(ImportProgress::kUnpacking);
   };

@@ -58,6 +58,7 @@ class LayerImport final {
   absl::StatusOr<UniqueFd> OpenLayer(const PlannedLayer& layer) const;
   absl::Status StartAhead();
   absl::StatusOr<LayerStream*> StreamOf(const ArchivedLayer& layer);
+  void LimitLayer(UnpackOptions& options) const;
   absl::Status StageLayer(PlannedLayer& layer,
                           absl::Span<const BorrowedFd> lowers);
   absl::Status KeepWhole(const ArchivedLayer& source, const std::string& name);

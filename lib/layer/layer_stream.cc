@@ -33,6 +33,7 @@ absl::StatusOr<std::unique_ptr<LayerStream>> LayerStream::Open(
   std::unique_ptr<LayerStream> stream(new LayerStream(layer, std::move(file)));
   DecompressOptions options;
   options.max_output_bytes = max_bytes;
+  options.max_output_bytes_name = "max_layer_bytes";
   ASSIGN_OR_RETURN(stream->inflated_, Decompress(stream->blob_hash_, options));
   stream->tar_hash_.emplace(*stream->inflated_);
   if (threaded) {

@@ -220,6 +220,8 @@ class StoreChecker final {
     options.lowers = lowers;
     options.max_entries = limits_.max_layer_entries;
     options.max_bytes = limits_.max_layer_bytes;
+    options.max_entries_name = "max_layer_entries";
+    options.max_bytes_name = "max_layer_bytes";
     ASSIGN_OR_RETURN(const UnpackStats stats,
                      staging.Unpack(kFresh, hash, options));
     RETURN_IF_ERROR(Drain(hash).status());

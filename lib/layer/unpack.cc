@@ -93,8 +93,9 @@ absl::StatusOr<UnpackStats> LayerUnpacker::Run() {
     ASSIGN_OR_RETURN(std::optional<TarEntry> entry, reader_.Next());
     if (!entry.has_value()) break;
     if (++stats_.entries > options_.max_entries) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "the layer has more than max_entries (", options_.max_entries, ")"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the layer has more than ", options_.max_entries_name,
+                       " (", options_.max_entries, ")"));
     }
     if (stats_.entries == 1) SetImpliedRootTime(*entry);
     const absl::Status status = Apply(*entry);
@@ -240,8 +241,8 @@ absl::Status LayerUnpacker::CountBytes(const TarEntry& entry) {
     return absl::ResourceExhaustedError(
         absl::StrCat("its ", entry.size,
                      " bytes take the files of the layer "
-                     "beyond max_bytes (",
-                     options_.max_bytes, ")"));
+                     "beyond ",
+                     options_.max_bytes_name, " (", options_.max_bytes, ")"));
   }
   RETURN_IF_ERROR(CheckFileSize(entry.size));
   stats_.bytes += entry.size;

@@ -88,6 +88,9 @@ struct UnpackOptions {
   uint64_t max_entries = 5'000'000;
   // Sum of all file sizes, holes and copies from lower layers included.
   uint64_t max_bytes = uint64_t{64} << 30;
+  // What errors call these two: the options that the user has set.
+  const char* max_entries_name = "max_entries";
+  const char* max_bytes_name = "max_bytes";
   size_t max_path_bytes = 4095;  // PATH_MAX of the kernel without its NUL
   size_t max_depth = 256;        // components of a path
   // Memory for what is only decided at the end: directories, whiteouts, links.

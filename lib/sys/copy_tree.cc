@@ -376,4 +376,9 @@ absl::Status CopyAttributes(BorrowedFd from, BorrowedFd to) {
   return CopyAttributesAt(from, ".", status, to, ".");
 }
 
+absl::Status CopyFileData(BorrowedFd from, BorrowedFd to, off_t size,
+                          const std::string& name) {
+  return CopyData(from, to, size, name);
+}
+
 }  // namespace caisson::sys

@@ -3,6 +3,10 @@
 #ifndef CAISSON_LIB_SYS_COPY_TREE_H_
 #define CAISSON_LIB_SYS_COPY_TREE_H_
 
+#include <sys/types.h>
+
+#include <string>
+
 #include "absl/status/status.h"
 #include "caisson/unique_fd.h"
 
@@ -26,6 +30,11 @@ absl::Status CopyTree(BorrowedFd from, BorrowedFd to);
 
 // The same for the attributes of a directory alone.
 absl::Status CopyAttributes(BorrowedFd from, BorrowedFd to);
+
+// Copies the first `size` bytes of a regular file to an empty one; holes stay
+// holes. `name` is for errors.
+absl::Status CopyFileData(BorrowedFd from, BorrowedFd to, off_t size,
+                          const std::string& name);
 
 }  // namespace caisson::sys
 
