@@ -158,6 +158,11 @@ struct WritableLayerOptions {
   std::optional<uint32_t> gid;
 };
 
+struct LayerUsage {
+  uint64_t bytes = 0;  // blocks on disk; a file with several names counts once
+  uint64_t files = 0;  // of every kind, directories and whiteouts included
+};
+
 // An upper directory with its work directory, for one overlay mount.
 //
 // Locked for as long as the object, or a duplicate of lock(), lives. Unless
@@ -175,6 +180,10 @@ class [[nodiscard]] WritableLayer final {
   BorrowedFd work() const { return work_.borrow(); }
   // See LayerSet::lock.
   BorrowedFd lock() const { return dir_.borrow(); }
+
+  // What its files take, without those of the layers below. What a running
+  // container changes meanwhile may be counted or not. Looks at every file.
+  absl::StatusOr<LayerUsage> Usage() const;
 
   // Makes the layer stay in the store under `name` (a letter or digit, then up
   // to 127 letters, digits, "_", "." and "-"), to be opened again with
@@ -275,6 +284,15 @@ class [[nodiscard]] LayerStore final {
   // removed meanwhile; FAILED_PRECONDITION if the image was imported in another
   // format only; DATA_LOSS if a layer is missing on disk (import it again).
   absl::StatusOr<LayerSet> OpenLayers(const Image& image) const;
+
+  // Writes the files of an image into the empty directory `directory`, as one
+  // tree without overlayfs: for an OCI bundle, or a host that cannot mount one.
+  // Each layer's digest is verified. `progress` as in SaveOptions. After a
+  // failure a part of the tree is there (DATA_LOSS: a layer has changed on
+  // disk). Nothing is synced.
+  absl::Status Unpack(
+      const Image& image, BorrowedFd directory,
+      const std::function<bool(uint64_t bytes)>& progress = {}) const;
 
   // Makes an empty writable layer in the store, hence on the same file system
   // as its layers.

@@ -14,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "caisson/error.h"
 #include "caisson/image_archive.h"
 #include "caisson/layer_store.h"
 #include "lib/base/errno_error.h"
@@ -28,6 +30,7 @@
 #include "lib/layer/layer_store_impl.h"
 #include "lib/layer/tar_split.h"
 #include "lib/sys/open.h"
+#include "lib/sys/owned_dir.h"
 #include "lib/sys/remove_tree.h"
 
 namespace caisson {
@@ -137,42 +140,24 @@ class ImageSaver final {
   absl::StatusOr<Blob> AddLayer(const LayerInfo& layer, BorrowedFd diff) {
     ASSIGN_OR_RETURN(const Digest diff_id,
                      Digest::Parse(layer.diff_id, "diff_id"));
-    ASSIGN_OR_RETURN(const Digest chain_id,
-                     Digest::Parse(layer.chain_id, "chain_id"));
     if (const auto it = layers_.find(diff_id); it != layers_.end()) {
       return it->second;
     }
-    absl::StatusOr<UniqueFd> split = store_.OpenTarSplitOf(chain_id);
-    if (absl::IsNotFound(split.status())) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "layer ", layer.diff_id,
-          " was imported by a version that could not save it; remove the "
-          "image and import it again"));
-    }
-    RETURN_IF_ERROR(split.status());
-    ASSIGN_OR_RETURN(auto tar, OpenTarSplit(split->borrow(), diff));
-    HashingSource hash(*tar);
+    ASSIGN_OR_RETURN(const StoredTar tar, OpenStoredTar(store_, layer, diff));
+    HashingSource hash(*tar.source);
     ReportingSource source(hash, options_, bytes_);
     absl::StatusOr<Blob> blob =
         options_.compression == LayerCompression::kNone
-            ? WritePlain(diff_id, split->borrow(), source)
+            ? WritePlain(diff_id, tar.split.borrow(), source)
             : WriteCompressed(hash, diff_id, source);
     if (!blob.ok()) {
       return Annotate(blob.status(), absl::StrCat("layer ", layer.diff_id));
     }
     if (options_.compression == LayerCompression::kNone) {
-      RETURN_IF_ERROR(CheckDigest(hash, diff_id));
+      RETURN_IF_ERROR(CheckStoredDigest(hash, diff_id));
     }
     layers_.emplace(diff_id, *blob);
     return blob;
-  }
-
-  static absl::Status CheckDigest(HashingSource& hash, const Digest& diff_id) {
-    const Digest actual = hash.Finish();
-    if (actual == diff_id) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat(
-        "layer ", diff_id.str(), " is damaged on disk: its digest is ",
-        actual.str(), "; remove the image and import it again"));
   }
 
   absl::StatusOr<Blob> WritePlain(const Digest& diff_id, BorrowedFd split,
@@ -196,7 +181,7 @@ class ImageSaver final {
                                 options_.compression == LayerCompression::kGzip
                                     ? Compression::kGzip
                                     : Compression::kZstd));
-    RETURN_IF_ERROR(CheckDigest(hash, diff_id));
+    RETURN_IF_ERROR(CheckStoredDigest(hash, diff_id));
     if (written_.insert(blob.digest).second) {
       FdSource compressed(file.borrow(), 0, blob.size);
       RETURN_IF_ERROR(
@@ -330,14 +315,41 @@ absl::Status SaveToLayout(const std::string& path,
   return status;
 }
 
+// Where a file cannot be made without a name (some network and stacked file
+// systems): under another name, which stays behind if this process is killed.
+absl::Status SaveByRename(const std::string& path,
+                          const std::function<absl::Status(BorrowedFd)>& save) {
+  ASSIGN_OR_RETURN(const std::string unique, sys::UniqueName());
+  const std::string partial = absl::StrCat(path, ".", unique);
+  ASSIGN_OR_RETURN(const UniqueFd file,
+                   sys::Open(partial, O_RDWR | O_CREAT | O_EXCL, 0644));
+  absl::Cleanup remove = [&partial] { ::unlink(partial.c_str()); };
+  RETURN_IF_ERROR(save(file.borrow()));
+  if (::fsync(file.get()) == 0 &&
+      ::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, path.c_str(),
+                  RENAME_NOREPLACE) == 0) {
+    std::move(remove).Cancel();
+    return absl::OkStatus();
+  }
+  return ErrnoError(errno, absl::StrCat("renameat2(", Quoted(path), ")"),
+                    {.step = "layer.save", .path = path});
+}
+
 // The file gets its name when it is complete and on disk.
 absl::Status SaveToFile(const std::string& path,
                         const std::function<absl::Status(BorrowedFd)>& save) {
   const size_t slash = path.rfind('/');
   const std::string parent =
       slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  ASSIGN_OR_RETURN(const UniqueFd file,
-                   sys::Open(parent, O_RDWR | O_TMPFILE, 0644));
+  absl::StatusOr<UniqueFd> unnamed =
+      sys::Open(parent, O_RDWR | O_TMPFILE, 0644);
+  const auto detail = GetErrorDetail(unnamed.status());
+  if (detail.has_value() &&
+      (detail->error == EOPNOTSUPP || detail->error == EISDIR)) {
+    return SaveByRename(path, save);
+  }
+  RETURN_IF_ERROR(unnamed.status());
+  const UniqueFd file = *std::move(unnamed);
   RETURN_IF_ERROR(save(file.borrow()));
   if (::fsync(file.get()) != 0) {
     return ErrnoError(errno, absl::StrCat("fsync(", Quoted(path), ")"),

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "caisson/image_archive.h"
 #include "caisson/layer_store.h"
+#include "caisson/tree_copy.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
 #include "lib/layer/test_image.h"
@@ -222,6 +223,26 @@ TEST_F(ImageSaveTest, FailuresLeaveNothing) {
           StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged on disk")));
       EXPECT_FALSE(fs::exists(Path("out")));
     }
+  }
+}
+
+TEST_F(ImageSaveTest, UnpacksAsOneTree) {
+  LayerStore store = OpenStore();
+  for (const TestImage& sample : {SampleImage("app", 3), OddImage()}) {
+    ASSERT_OK_AND_ASSIGN(auto images,
+                         store.Import(Write("in.tar", OciArchive({sample}))));
+    ASSERT_EQ(::mkdir(Path("tree").c_str(), 0700), 0);
+    const UniqueFd tree(
+        ::open(Path("tree").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_OK(store.Unpack(images[0], tree.borrow()));
+    const UniqueFd tar(::open(Path("tree.tar").c_str(),
+                              O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    ASSERT_OK(CopyOut(tree.borrow(), "/", tar.borrow()));
+    EXPECT_TRUE(ReadFile(Path("tree.tar")) == Exported(store, images[0]));
+    EXPECT_THAT(store.Unpack(images[0], tree.borrow()),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("not empty")));
+    fs::remove_all(Path("tree"));
   }
 }
 

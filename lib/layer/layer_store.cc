@@ -22,6 +22,7 @@
 #include "lib/layer/store_index.h"
 #include "lib/layer/store_lock.h"
 #include "lib/layer/store_recover.h"
+#include "lib/layer/tar_split.h"
 #include "lib/sys/open.h"
 
 namespace caisson {
@@ -126,6 +127,34 @@ absl::StatusOr<ResolvedImage> layer::ResolveImage(StoreIndex& index,
   if (found.has_value()) return *std::move(found);
   if (!name.ok()) return name.status();
   return NoSuchImage(index, reference);
+}
+
+absl::StatusOr<layer::StoredTar> layer::OpenStoredTar(const StoreDir& store,
+                                                      const LayerInfo& layer,
+                                                      BorrowedFd diff) {
+  ASSIGN_OR_RETURN(Digest diff_id, Digest::Parse(layer.diff_id, "diff_id"));
+  ASSIGN_OR_RETURN(const Digest chain_id,
+                   Digest::Parse(layer.chain_id, "chain_id"));
+  absl::StatusOr<UniqueFd> split = store.OpenTarSplitOf(chain_id);
+  if (absl::IsNotFound(split.status())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "layer ", layer.diff_id,
+        " was imported by a version that kept too little of it; remove the "
+        "image and import it again"));
+  }
+  RETURN_IF_ERROR(split.status());
+  StoredTar tar{.diff_id = std::move(diff_id), .split = *std::move(split)};
+  ASSIGN_OR_RETURN(tar.source, OpenTarSplit(tar.split.borrow(), diff));
+  return tar;
+}
+
+absl::Status layer::CheckStoredDigest(HashingSource& hash,
+                                      const Digest& diff_id) {
+  const Digest actual = hash.Finish();
+  if (actual == diff_id) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      "layer ", diff_id.str(), " is damaged on disk: its digest is ",
+      actual.str(), "; remove the image and import it again"));
 }
 
 absl::StatusOr<Image> layer::LoadImage(StoreIndex& index,

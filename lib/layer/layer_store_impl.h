@@ -6,6 +6,9 @@
 #include <string>
 
 #include "caisson/layer_store.h"
+#include "lib/layer/byte_source.h"
+#include "lib/layer/digest.h"
+#include "lib/layer/hashing_source.h"
 #include "lib/layer/store_dir.h"
 #include "lib/layer/store_index.h"
 
@@ -29,6 +32,21 @@ struct ResolvedImage {
   std::string id;
   std::string name;  // canonical; empty if found by digest or prefix
 };
+
+// The tar that a layer came as, put together again.
+struct StoredTar {
+  Digest diff_id;
+  UniqueFd split;
+  std::unique_ptr<ByteSource> source;  // reads `split`
+};
+
+// `diff` is the layer's root. FAILED_PRECONDITION if too little was kept of it.
+absl::StatusOr<StoredTar> OpenStoredTar(const StoreDir& store,
+                                        const LayerInfo& layer,
+                                        BorrowedFd diff);
+
+// DATA_LOSS unless all that has passed is what `diff_id` is the digest of.
+absl::Status CheckStoredDigest(HashingSource& hash, const Digest& diff_id);
 
 // As layer_store.h describes references.
 absl::StatusOr<ResolvedImage> ResolveImage(StoreIndex& index,

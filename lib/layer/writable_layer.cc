@@ -22,6 +22,7 @@
 #include "lib/sys/open.h"
 #include "lib/sys/owned_dir.h"
 #include "lib/sys/remove_tree.h"
+#include "lib/sys/tree_size.h"
 
 namespace caisson {
 namespace {
@@ -197,6 +198,16 @@ WritableLayer::~WritableLayer() { Abandon(); }
 
 void WritableLayer::Abandon() {
   if (!keep_ && !disowned_ && owner_ == ::getpid()) Destroy().IgnoreError();
+}
+
+absl::StatusOr<LayerUsage> WritableLayer::Usage() const {
+  if (!dir_.valid()) {
+    return absl::FailedPreconditionError(
+        "Usage: the writable layer has been destroyed");
+  }
+  ASSIGN_OR_RETURN(const sys::TreeSize size, sys::SizeOfTree(upper_.borrow()));
+  // Without the directory itself, which is there from the start.
+  return LayerUsage{.bytes = size.bytes, .files = size.files - 1};
 }
 
 absl::Status WritableLayer::Keep(absl::string_view name) {

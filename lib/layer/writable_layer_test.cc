@@ -315,6 +315,9 @@ TEST_F(WritableLayerTest, TellsWhatWasChanged) {
   ASSERT_TRUE(WriteFileIn(top.upper(), "new", "x"));
   ASSERT_TRUE(WriteFileIn(top.upper(), "shared", "y"));
   ASSERT_EQ(::mknodat(top.upper().get(), "layer0", S_IFCHR, 0), 0);
+  ASSERT_OK_AND_ASSIGN(const LayerUsage usage, top.Usage());
+  EXPECT_EQ(usage.files, 3u);
+  EXPECT_GE(usage.bytes, 2u * 512);
   ASSERT_OK_AND_ASSIGN(changes, store.Diff(top, lower));
   std::vector<std::string> lines;
   for (const LayerChange& change : changes) lines.push_back(change.ToString());
