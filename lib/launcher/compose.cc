@@ -173,10 +173,9 @@ absl::StatusOr<Slot> AddSetAsideGate(PlanBuilder& plan, const ProcessSpec& spec,
   return slot;
 }
 
-// close_range(2): that is what every policy with a listener allows.
+// exec closes it: a filter may refuse every other way.
 void AddGate(PlanBuilder& plan, Slot gate) {
   plan.Call(SYS_read, {gate, plan.Object(char{}), 1}, "read(gate)");
-  plan.Call(SYS_close_range, {gate, gate, 0}, "close(gate)");
 }
 
 absl::Status AddExec(const ProcessSpec& spec,
@@ -356,8 +355,11 @@ absl::StatusOr<Composition> Compose(const ProcessSpec& spec,
                    AddListenerSocket(plan, policy, out.listener_socket));
   plan.CloseDescriptors(LimitsDescriptors(spec));
   // Nothing of the host is open while it waits at the gate, perhaps for days.
-  // Who takes the listener is there before.
-  const bool filter_first = gate.valid() && listener.valid();
+  // Who takes the listener is there before. And without no_new_privs, loading
+  // the filter takes a right that the program may lack: another container in
+  // the same pid namespace may trace what waits with it.
+  const bool filter_first =
+      gate.valid() && (listener.valid() || !policy.no_new_privileges());
   if (filter_first) {
     RETURN_IF_ERROR(policy.state().with_gate);
   } else if (gate.valid()) {

@@ -28,7 +28,8 @@ struct SecurityPolicy::State {
   uint32_t filter_flags = 0;  // SECCOMP_FILTER_FLAG_*
   bool listener = false;
   // Why no process can wait for its start (ProcessSpec::gate) when the filter
-  // is loaded; OK without a listener.
+  // is loaded; OK if that comes later: with no_new_privileges and without a
+  // listener.
   absl::Status with_gate;
 
   security::Landlock landlock;

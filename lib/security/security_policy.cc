@@ -226,7 +226,7 @@ absl::Status MakeFilter(const SecurityOptions& options, State& state) {
   state.listener = Notifies(state.table);
   RETURN_IF_ERROR(CheckStartIsPossible(state));
   state.with_gate = CheckIsCarriedOut(
-      state, {"read", SYS_read, state.listener,
+      state, {"read", SYS_read, state.listener || !state.no_new_privileges,
               "by which a created process waits for its start"});
   return CheckFlags(options, state);
 }
