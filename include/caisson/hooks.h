@@ -89,8 +89,9 @@ struct HookProgram {
 };
 
 // The hook that runs `program`. It fails if the program does not exit with 0,
-// naming its status and the end of what it wrote to standard error. `launcher`
-// must outlive the hook.
+// naming its status and the end of what it wrote to standard error; and if the
+// container's process ends before it, of which it is killed, until that runs.
+// `launcher` must outlive the hook.
 Hook RunProgram(Launcher& launcher, HookProgram program);
 
 // The same inside of the container, as the specification has it for the hooks

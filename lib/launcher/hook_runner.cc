@@ -41,15 +41,23 @@ bool ReadSome(BorrowedFd pipe, std::string& output) {
   return true;
 }
 
+// The process that waits for the hook: without it, the hook is for nothing.
+BorrowedFd WaitingProcess(const HookState& state) {
+  const bool waits = state.status == "creating" || state.status == "created";
+  return waits ? state.pidfd : BorrowedFd();
+}
+
 // Reads until the program has ended; its wait status. A descendant that keeps
 // the pipe open is not waited for.
 absl::StatusOr<int> AwaitExit(const Started& started, BorrowedFd pipe,
-                              absl::Duration timeout, std::string& output) {
+                              BorrowedFd container, absl::Duration timeout,
+                              std::string& output) {
   const Deadline deadline(timeout);
   bool open = true;
   for (;;) {
     pollfd polls[] = {{started.channel.get(), POLLIN, 0},
-                      {open ? pipe.get() : -1, POLLIN, 0}};
+                      {open ? pipe.get() : -1, POLLIN, 0},
+                      {container.get(), POLLIN, 0}};
     const int ready = deadline.Poll(polls);
     if (ready < 0 && errno != EINTR) {
       return ErrnoError(errno, "ppoll(hook)", {.step = "hooks"});
@@ -58,6 +66,9 @@ absl::StatusOr<int> AwaitExit(const Started& started, BorrowedFd pipe,
       ASSIGN_OR_RETURN(const Message message,
                        ReceiveMessage(started.channel.borrow(), nullptr, 0));
       return message.wait_status;
+    }
+    if (ready > 0 && polls[2].revents != 0) {
+      return absl::AbortedError("was killed: the container's process ended");
     }
     if (deadline.expired()) {
       return absl::DeadlineExceededError(absl::StrCat(
@@ -88,10 +99,10 @@ absl::Status Failed(const HookProgram& program, absl::string_view how,
 
 }  // namespace
 
-absl::Status RunHookProgram(const HookProgram& program,
-                            const std::string& state, StartHook start) {
+absl::Status RunHookProgram(const HookProgram& program, const HookState& state,
+                            const std::string& text, StartHook start) {
   RETURN_IF_ERROR(CheckProgram(program));
-  ASSIGN_OR_RETURN(UniqueFd input, sys::SealedMemfd("caisson-hook", state));
+  ASSIGN_OR_RETURN(UniqueFd input, sys::SealedMemfd("caisson-hook", text));
   int fds[2];
   if (::pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
     return ErrnoError(errno, "pipe2(hook)", {.step = "hooks"});
@@ -104,8 +115,8 @@ absl::Status RunHookProgram(const HookProgram& program,
   if (!started.ok()) return WithStep(started.status(), "hooks");
 
   std::string output;
-  const auto status =
-      AwaitExit(*started, pipe.borrow(), program.timeout, output);
+  const auto status = AwaitExit(*started, pipe.borrow(), WaitingProcess(state),
+                                program.timeout, output);
   if (!status.ok()) {
     sys::SendSignal(started->pidfd.borrow(), SIGKILL).IgnoreError();
     return Failed(program, status.status().message(), output);

@@ -20,9 +20,10 @@ using StartHook =
     absl::FunctionRef<absl::StatusOr<Started>(UniqueFd input, UniqueFd output)>;
 
 // ABORTED if the program does not exit with 0 within its timeout, with what it
-// wrote last.
-absl::Status RunHookProgram(const HookProgram& program,
-                            const std::string& state, StartHook start);
+// wrote last; and, killing it, if the process of `state`, which does not run
+// yet, ends before. `text` is what the program is told.
+absl::Status RunHookProgram(const HookProgram& program, const HookState& state,
+                            const std::string& text, StartHook start);
 
 std::vector<std::string> ArgsOf(const HookProgram& program);
 

@@ -75,7 +75,7 @@ Hook RunProgram(Launcher& launcher, HookProgram program) {
   return [session = launcher.state_->session,
           program = std::move(program)](const HookState& state) {
     return launcher::RunHookProgram(
-        program, state.ToJson(), [&](UniqueFd input, UniqueFd output) {
+        program, state, state.ToJson(), [&](UniqueFd input, UniqueFd output) {
           return StartOnHost(*session, program, std::move(input),
                              std::move(output));
         });

@@ -149,7 +149,7 @@ Hook RunProgramInside(Launcher& launcher, HookProgram program) {
     if (!pid.ok()) return pid.status();
     seen.pid = *pid;
     return launcher::RunHookProgram(
-        program, seen.ToJson(), [&](UniqueFd input, UniqueFd output) {
+        program, state, seen.ToJson(), [&](UniqueFd input, UniqueFd output) {
           return point == HookPoint::kCreateContainer
                      ? StartBesideContainer(*owner->session, program, state,
                                             std::move(input), std::move(output))
