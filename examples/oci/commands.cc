@@ -148,6 +148,11 @@ absl::StatusOr<int> Exec(const Context& context, const Arguments& arguments) {
   if (!runtime.ok()) return runtime.status();
   const auto id = IdOf(arguments);
   if (!id.ok()) return id.status();
+  if (arguments.Has("ignore-paused")) {
+    return absl::UnimplementedError(
+        "--ignore-paused: in a paused container a process would stop before "
+        "its program runs; resume the container");
+  }
   caisson::OciExecOptions options;
   const auto config = runtime->Config(*id);
   if (!config.ok()) return config.status();
@@ -155,7 +160,6 @@ absl::StatusOr<int> Exec(const Context& context, const Arguments& arguments) {
   if (!text.ok()) return text.status();
   options.process = *std::move(text);
   options.pid_file = arguments.Get("pid-file");
-  options.ignore_paused = arguments.Has("ignore-paused");
   auto streams = Streams(arguments);
   if (!streams.ok()) return streams.status();
   options.streams = *std::move(streams);
@@ -224,7 +228,10 @@ absl::StatusOr<int> Delete(const Context& context, const Arguments& arguments) {
   if (!runtime.ok()) return runtime.status();
   const auto id = IdOf(arguments);
   if (!id.ok()) return id.status();
-  const absl::Status status = runtime->Delete(*id, arguments.Has("force"));
+  std::vector<std::string> warnings;
+  const absl::Status status =
+      runtime->Delete(*id, arguments.Has("force"), &warnings);
+  for (const std::string& warning : warnings) context.warn(warning);
   if (!status.ok()) return status;
   return 0;
 }

@@ -39,7 +39,7 @@ Commands:
   start ID                           let its program run
   run [...] [-d] [--keep] ID         create, start, wait, delete
   exec [-t] [-u USER] [-e VAR=VALUE] [--cwd DIR] [-d] [--pid-file F]
-       [-p PROCESS.JSON] [--ignore-paused] [...] ID [COMMAND...]
+       [-p PROCESS.JSON] [...] ID [COMMAND...]
                                      another process in a container
   state ID                           the state document
   list [-q] [-f table|json]          all containers

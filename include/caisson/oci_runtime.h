@@ -111,8 +111,6 @@ struct OciExecOptions {
   OciStreams streams;
   std::string pid_file;
   bool new_session_keyring = true;
-  // Also while the container is paused; the process stops at once then.
-  bool ignore_paused = false;
 };
 
 // What happens to a container, for the caller's loop.
@@ -138,9 +136,11 @@ class [[nodiscard]] OciRuntime final {
 
   // Makes everything but the program run. Calls the hooks prestart,
   // createRuntime and createContainer. ALREADY_EXISTS for an id that is taken.
-  // After a failure nothing is left; after a `kill -9` in the middle Delete()
-  // removes what is there. There is no control group where the document names
-  // none, needs none and none may be made, as in a user namespace of Podman.
+  // After a failure nothing is left, and if a hook was called, so were those of
+  // poststop; after a `kill -9` in the middle Delete() removes what is there.
+  // There is no control group where the document names none, needs none and
+  // none may be made, as in a user namespace of Podman or where no hierarchy is
+  // mounted writable.
   absl::StatusOr<OciProcess> Create(const std::string& id,
                                     const OciCreateOptions& options) const;
 
@@ -158,15 +158,21 @@ class [[nodiscard]] OciRuntime final {
   // Sends a signal to the first process, or to all in the control group, which
   // there may be although the first one has ended. FAILED_PRECONDITION
   // ("container not running") unless the container is created, running or
-  // paused.
+  // paused, or a hook of its creation runs: which fails if the process dies.
   absl::Status Kill(const std::string& id, int signal, bool all = false) const;
 
-  // Removes what is left of the container and calls the poststop hooks. It must
-  // be stopped or created, otherwise FAILED_PRECONDITION; with `force` it is
-  // killed, and one that does not exist is OK.
-  absl::Status Delete(const std::string& id, bool force = false) const;
+  // Removes what is left of the container and calls the poststop hooks; what
+  // fails of these is added to `warnings`. It must be stopped or created,
+  // otherwise FAILED_PRECONDITION; with `force` it is killed, also while it is
+  // created or started, and one that does not exist is OK. Another call that
+  // does not let go of the container then within 10 s is DEADLINE_EXCEEDED; of
+  // one whose record is unreadable (DATA_LOSS) that record is removed, and what
+  // it named may be left.
+  absl::Status Delete(const std::string& id, bool force = false,
+                      std::vector<std::string>* warnings = nullptr) const;
 
-  // Starts another process in the container.
+  // Starts another process in the container. FAILED_PRECONDITION unless it is
+  // created or running: in a paused one the process would stop on its way.
   absl::StatusOr<OciProcess> Exec(const std::string& id,
                                   const OciExecOptions& options) const;
 
@@ -183,6 +189,8 @@ class [[nodiscard]] OciRuntime final {
 
  private:
   explicit OciRuntime(std::unique_ptr<runtime::StateDirectory> state);
+  absl::Status DeleteFound(const std::string& id, bool force,
+                           std::vector<std::string>* warnings) const;
   std::unique_ptr<runtime::StateDirectory> state_;
 };
 

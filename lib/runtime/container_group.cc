@@ -1,5 +1,6 @@
 #include "lib/runtime/container_group.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/attach.h"
@@ -139,6 +141,16 @@ bool NeedsGroup(const spec::RuntimeConfig& config) {
                       });
 }
 
+// Whether that is why no group was made: neither is this process allowed to,
+// nor is there a hierarchy that can be written to.
+bool MayMakeNone(const absl::Status& status) {
+  const auto detail = GetErrorDetail(status);
+  if (detail && detail->error == EROFS) return true;
+  if (absl::IsPermissionDenied(status)) return true;
+  return absl::IsFailedPrecondition(status) &&
+         !CgroupParent::Open({.path = "/", .prescribed = true}).ok();
+}
+
 }  // namespace
 
 absl::StatusOr<std::optional<Cgroup>> MakeGroup(
@@ -149,7 +161,7 @@ absl::StatusOr<std::optional<Cgroup>> MakeGroup(
       path.empty() ? absl::StrCat(kDefaultParent, "/", directory.id()) : path,
       directory, bundle, record);
   if (group.ok()) return std::optional<Cgroup>(*std::move(group));
-  if (!absl::IsPermissionDenied(group.status()) || !path.empty() ||
+  if (!MayMakeNone(group.status()) || !path.empty() ||
       NeedsGroup(bundle.config())) {
     return group.status();
   }
@@ -165,6 +177,18 @@ absl::StatusOr<Cgroup> OpenGroup(const ContainerRecord& record) {
   }
   return absl::NotFoundError(
       absl::StrCat("container ", Quoted(record.id()), " has no control group"));
+}
+
+absl::StatusOr<std::optional<Cgroup>> FindGroup(const ContainerRecord& record) {
+  if (record.group_path().empty()) return std::optional<Cgroup>();
+  auto group = OpenGroup(record);
+  if (group.ok()) return std::optional<Cgroup>(*std::move(group));
+  const auto detail = GetErrorDetail(group.status());
+  // Cgroup::Attach() says that without any call of the kernel that failed.
+  const bool gone = detail ? detail->error == ENOENT || detail->error == ENODEV
+                           : absl::IsFailedPrecondition(group.status());
+  if (gone) return std::optional<Cgroup>();
+  return group.status();
 }
 
 bool IsFrozen(const ContainerRecord& record) {

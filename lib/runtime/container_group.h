@@ -22,6 +22,9 @@ absl::StatusOr<std::optional<Cgroup>> MakeGroup(
     const ContainerDirectory& directory, const Bundle& bundle,
     ContainerRecord& record);
 
+// None if there never was one, or it is gone.
+absl::StatusOr<std::optional<Cgroup>> FindGroup(const ContainerRecord& record);
+
 // NOT_FOUND if there is none, FAILED_PRECONDITION if it is gone.
 absl::StatusOr<Cgroup> OpenGroup(const ContainerRecord& record);
 

@@ -5,18 +5,33 @@
 
 #include <sys/types.h>
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "caisson/unique_fd.h"
 #include "lib/runtime/record.pb.h"
 
 namespace caisson::runtime {
 
+// /proc/sys/kernel/random/boot_id.
+absl::StatusOr<std::string> BootId();
+
 // What tells the process from every other one.
 absl::StatusOr<ProcessRecord> Remember(BorrowedFd pidfd);
 
-// A pidfd of the process; invalid if there is none (any more).
-absl::StatusOr<UniqueFd> OpenInit(const ProcessRecord& record);
+// A pidfd of the process; invalid if there is none (any more): of a process
+// that runs on after the end of its first thread there is.
+absl::StatusOr<UniqueFd> OpenInit(const ProcessRecord& record,
+                                  absl::string_view boot_id);
+
+// kExiting: its program does not run any more, but the process may wait for
+// others of its pid namespace that were killed and that nobody has collected;
+// no event tells that.
+enum class Until { kEnded, kExiting };
+absl::Status KillInit(BorrowedFd init, Until until, absl::Duration timeout);
 
 }  // namespace caisson::runtime
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -19,7 +18,6 @@
 #include "caisson/bundle.h"
 #include "caisson/cgroup.h"
 #include "caisson/launcher.h"
-#include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/runtime/check_program.h"
@@ -39,12 +37,18 @@ namespace {
 
 using ::caisson::runtime::ContainerDirectory;
 using ::caisson::runtime::ContainerRecord;
+using ::caisson::runtime::FindGroup;
+using ::caisson::runtime::KillInit;
 using ::caisson::runtime::OpenGroup;
 using ::caisson::runtime::OpenInit;
 using ::caisson::runtime::ProcessRecord;
 using ::caisson::runtime::ResctrlGroup;
+using ::caisson::runtime::Until;
+
+using Phase = ContainerDirectory::Phase;
 
 constexpr absl::Duration kKillTimeout = absl::Seconds(10);
+constexpr absl::Duration kLockTimeout = absl::Seconds(10);
 
 absl::Status NotRunning() {
   // containerd knows this text.
@@ -59,24 +63,41 @@ struct Found {
   ContainerRecord record;
   pid_t pid = 0;  // 0 until there is a process
   UniqueFd init;  // invalid if it has ended
+  // Hooks of the creation run, or its creator died meanwhile.
+  bool creating = false;
+
+  bool IsThere() const { return init.valid() && !creating; }
 };
 
 absl::StatusOr<Found> Look(ContainerDirectory directory) {
   ASSIGN_OR_RETURN(ContainerRecord record, directory.Read());
-  ASSIGN_OR_RETURN(const ProcessRecord process, directory.ReadProcess());
-  ASSIGN_OR_RETURN(UniqueFd init, OpenInit(process));
+  ASSIGN_OR_RETURN(ProcessRecord process,
+                   directory.ReadProcess(Phase::kCreated));
+  bool creating = false;
+  if (process.pid() == 0) {
+    ASSIGN_OR_RETURN(process, directory.ReadProcess(Phase::kCreating));
+    creating = process.pid() != 0;
+  }
+  ASSIGN_OR_RETURN(const std::string boot_id, runtime::BootId());
+  // The directory is on no tmpfs: somebody else's group may be there now.
+  if (record.boot_id() != boot_id) {
+    record.clear_group_path();
+    record.clear_group();
+  }
+  ASSIGN_OR_RETURN(UniqueFd init, OpenInit(process, boot_id));
   return Found{std::move(directory), std::move(record), process.pid(),
-               std::move(init)};
+               std::move(init), creating};
 }
 
 absl::StatusOr<OciStatus> StatusOf(const Found& found) {
-  if (!found.init.valid()) {
-    if (found.pid != 0) return OciStatus::kStopped;
+  if (found.creating || found.pid == 0) {
     ASSIGN_OR_RETURN(const bool busy, found.directory.IsLocked());
     return busy ? OciStatus::kCreating : OciStatus::kStopped;
   }
+  if (!found.init.valid()) return OciStatus::kStopped;
   if (runtime::IsFrozen(found.record)) return OciStatus::kPaused;
-  return found.directory.HasGate() ? OciStatus::kCreated : OciStatus::kRunning;
+  return found.directory.IsAwaited() ? OciStatus::kCreated
+                                     : OciStatus::kRunning;
 }
 
 absl::StatusOr<OciState> StateOf(const Found& found) {
@@ -104,13 +125,19 @@ absl::Status WritePidFile(const std::string& path, pid_t pid) {
   const size_t name = path.rfind('/') + 1;
   const std::string fresh =
       absl::StrCat(path.substr(0, name), ".", path.substr(name));
+  // Whatever is there, a FIFO or a link, is not what is written to.
+  ::unlink(fresh.c_str());
   ASSIGN_OR_RETURN(
       const UniqueFd file,
-      sys::Open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644));
+      sys::Open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644));
+  absl::Cleanup remove = [&fresh] { ::unlink(fresh.c_str()); };
   RETURN_IF_ERROR(sys::WriteAll(file.borrow(), absl::StrCat(pid), fresh));
-  if (::rename(fresh.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  return ErrnoError(errno, absl::StrCat("rename(", Quoted(path), ")"),
-                    {.step = "pid file", .path = path});
+  if (::rename(fresh.c_str(), path.c_str()) != 0) {
+    return ErrnoError(errno, absl::StrCat("rename(", Quoted(path), ")"),
+                      {.step = "pid file", .path = path});
+  }
+  std::move(remove).Cancel();
+  return absl::OkStatus();
 }
 
 void UseStreams(const OciStreams& streams, ProcessSpec& spec) {
@@ -171,48 +198,10 @@ absl::Status TellAgent(const Bundle& bundle, const std::string& id,
                    : Annotate(sent, "config.json: linux.seccomp.listenerPath");
 }
 
-absl::Status SignalAll(const Cgroup& group, int signal) {
-  if (signal == SIGKILL) return group.Kill();
-  ASSIGN_OR_RETURN(const std::vector<pid_t> pids, group.Processes());
-  for (const pid_t pid : pids) {
-    if (pid <= 0) continue;
-    const auto pidfd = sys::OpenPidfd(pid);
-    if (absl::IsNotFound(pidfd.status())) continue;
-    RETURN_IF_ERROR(pidfd.status());
-    const absl::Status sent = sys::SendSignal(pidfd->borrow(), signal);
-    if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status KillAndWait(BorrowedFd init) {
-  const absl::Status sent = sys::SendSignal(init, SIGKILL);
-  if (absl::IsNotFound(sent)) return absl::OkStatus();
-  RETURN_IF_ERROR(sent);
-  const Deadline deadline(kKillTimeout);
-  pollfd poll = {.fd = init.get(), .events = POLLIN, .revents = 0};
-  for (;;) {
-    const int ready = deadline.Poll(absl::MakeSpan(&poll, 1));
-    if (ready > 0) return absl::OkStatus();
-    if (ready == 0 && deadline.expired()) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("process ", sys::PidOf(init), " outlived SIGKILL by ",
-                       absl::FormatDuration(kKillTimeout)));
-    }
-    if (ready < 0 && errno != EINTR) {
-      return ErrnoError(errno, "ppoll(pidfd)", {.step = "delete"});
-    }
-  }
-}
-
 // ---- Parts of the operations -----------------------------------------------
 
-absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
-                                    const Bundle& bundle,
-                                    const OciCreateOptions& options) {
-  // Gets ready while the group is made.
-  ASSIGN_OR_RETURN(LauncherStart start,
-                   LauncherStart::Begin({.releases = true}));
+absl::StatusOr<ContainerRecord> RecordOf(const ContainerDirectory& directory,
+                                         const Bundle& bundle) {
   ContainerRecord record;
   record.set_version(runtime::kRecordVersion);
   record.set_id(directory.id());
@@ -224,20 +213,76 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   record.set_has_start_hooks(!hooks.start_container.empty() ||
                              !hooks.poststart.empty());
   record.set_has_poststop_hooks(!hooks.poststop.empty());
-  const auto& rdt = bundle.config().linux_config.intel_rdt;
-  if (rdt) {
+  ASSIGN_OR_RETURN(*record.mutable_boot_id(), runtime::BootId());
+  if (bundle.config().linux_config.intel_rdt) {
     ASSIGN_OR_RETURN(*record.mutable_resctrl(), runtime::FindResctrl());
   }
+  return record;
+}
+
+// Before the first hook of the creation, if there is any: a hook may hang, and
+// who wants the container to end shall find its process. `began` is set then.
+void RememberBeforeHooks(const ContainerDirectory& directory, Hooks& hooks,
+                         bool& began) {
+  if (hooks.prestart.empty() && hooks.create_runtime.empty() &&
+      hooks.create_container.empty()) {
+    return;
+  }
+  hooks.prestart.insert(
+      hooks.prestart.begin(),
+      [&directory, &began](const HookState& state) -> absl::Status {
+        began = true;
+        ASSIGN_OR_RETURN(const ProcessRecord process,
+                         runtime::Remember(state.pidfd));
+        return directory.WriteProcess(process, Phase::kCreating);
+      });
+}
+
+// Leaves the process to itself, when everybody knows of it.
+absl::StatusOr<OciProcess> LetGo(const ContainerDirectory& directory,
+                                 const Bundle& bundle,
+                                 const OciCreateOptions& options,
+                                 const std::vector<std::string>& warnings,
+                                 Process& process) {
+  ASSIGN_OR_RETURN(const ProcessRecord init,
+                   runtime::Remember(process.pidfd()));
+  RETURN_IF_ERROR(directory.WriteProcess(init, Phase::kCreated));
+  ASSIGN_OR_RETURN(OciProcess out, HandOver(process, options.streams,
+                                            options.pid_file, warnings));
+  RETURN_IF_ERROR(process.Release());
+  absl::Cleanup kill = [&out] {
+    sys::SendSignal(out.pidfd.borrow(), SIGKILL).IgnoreError();
+  };
+  RETURN_IF_ERROR(TellAgent(bundle, directory.id(), OciStatus::kCreating,
+                            out.pid, process));
+  std::move(kill).Cancel();
+  return out;
+}
+
+// From the launcher's end on, what was released is the subreaper's child. It is
+// out of our hands, so nothing that fails now is a failure.
+void EndLauncher(Launcher& launcher, std::vector<std::string>& warnings) {
+  const absl::Status ended = launcher.Shutdown();
+  if (!ended.ok()) warnings.push_back(std::string(ended.message()));
+}
+
+absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
+                                    const Bundle& bundle,
+                                    const OciCreateOptions& options,
+                                    bool& hooks_began) {
+  // Gets ready while the group is made.
+  ASSIGN_OR_RETURN(LauncherStart start,
+                   LauncherStart::Begin({.releases = true}));
+  ASSIGN_OR_RETURN(ContainerRecord record, RecordOf(directory, bundle));
   ASSIGN_OR_RETURN(std::optional<Cgroup> group,
                    runtime::MakeGroup(directory, bundle, record));
   std::optional<ResctrlGroup> resctrl;
-  if (rdt) {
+  if (const auto& rdt = bundle.config().linux_config.intel_rdt) {
     ASSIGN_OR_RETURN(
         ResctrlGroup made,
         ResctrlGroup::Make(record.resctrl(), *rdt, directory.id()));
     resctrl.emplace(std::move(made));
   }
-
   ASSIGN_OR_RETURN(Launcher launcher, start.Finish());
   ASSIGN_OR_RETURN(
       BundleParts parts,
@@ -250,37 +295,23 @@ absl::StatusOr<OciProcess> CreateIn(const ContainerDirectory& directory,
   RETURN_IF_ERROR(CheckStreams(options.streams, spec));
   RETURN_IF_ERROR(runtime::CheckProgram(spec, bundle.config()));
   UseStreams(options.streams, spec);
+  RememberBeforeHooks(directory, spec.hooks, hooks_began);
   ASSIGN_OR_RETURN(const UniqueFd gate, directory.MakeGate());
   spec.gate = gate.borrow();
   ASSIGN_OR_RETURN(Process process, launcher.CreateProcess(spec));
   if (resctrl) RETURN_IF_ERROR(resctrl->Assign(process.pid()));
-  ASSIGN_OR_RETURN(const ProcessRecord init,
-                   runtime::Remember(process.pidfd()));
-  RETURN_IF_ERROR(directory.WriteProcess(init));
-  ASSIGN_OR_RETURN(
-      OciProcess out,
-      HandOver(process, options.streams, options.pid_file, parts.warnings()));
-  RETURN_IF_ERROR(process.Release());
-  absl::Cleanup kill = [&out] {
-    sys::SendSignal(out.pidfd.borrow(), SIGKILL).IgnoreError();
-  };
-  RETURN_IF_ERROR(TellAgent(bundle, directory.id(), OciStatus::kCreating,
-                            out.pid, process));
-  std::move(kill).Cancel();
+  ASSIGN_OR_RETURN(OciProcess out, LetGo(directory, bundle, options,
+                                         parts.warnings(), process));
   if (group) group->Disown();
   if (resctrl) resctrl->Keep();
-  // From its end on, the process is the subreaper's child.
-  RETURN_IF_ERROR(launcher.Shutdown());
+  EndLauncher(launcher, out.warnings);
   return out;
 }
 
-absl::Status RunPoststopHooks(const Found& found) {
-  if (!found.record.has_poststop_hooks()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const Bundle bundle,
-                   Bundle::Parse(found.record.bundle(), found.record.config()));
+absl::Status RunPoststopHooks(const Bundle& bundle, const std::string& id) {
+  if (bundle.config().hooks.poststop.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(Launcher launcher, Launcher::Create({.releases = true}));
-  const Hooks hooks =
-      bundle.MakeHooks({.id = found.record.id(), .launcher = &launcher});
+  const Hooks hooks = bundle.MakeHooks({.id = id, .launcher = &launcher});
   const HookState state = {.id = hooks.id,
                            .status = "stopped",
                            .bundle = hooks.bundle,
@@ -288,6 +319,13 @@ absl::Status RunPoststopHooks(const Found& found) {
   absl::Status first;
   for (const Hook& hook : hooks.poststop) first.Update(hook(state));
   return first;
+}
+
+absl::Status RunPoststopHooks(const ContainerRecord& record) {
+  if (!record.has_poststop_hooks()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Bundle bundle,
+                   Bundle::Parse(record.bundle(), record.config()));
+  return RunPoststopHooks(bundle, record.id());
 }
 
 absl::Status RemoveResctrl(const ContainerRecord& record) {
@@ -299,22 +337,62 @@ absl::Status RemoveResctrl(const ContainerRecord& record) {
   return runtime::RemoveResctrlGroup(record.resctrl(), *rdt, record.id());
 }
 
-// What is in the group is gone then, but for what its parent did not collect; a
-// first process waits for those that are in its pid namespace.
+// What is in the group is gone then, but for what its parent did not collect.
 absl::Status Destroy(const Found& found) {
-  auto group = OpenGroup(found.record);
+  absl::Status status;
   bool recover = !found.record.group_path().empty();
-  if (group.ok()) {
-    recover = group->IsBelowMadeDirectory();
-    RETURN_IF_ERROR(group->Destroy());
-  } else if (!absl::IsNotFound(group.status()) &&
-             !absl::IsFailedPrecondition(group.status())) {
-    return group.status();
-  } else if (found.init.valid()) {
-    RETURN_IF_ERROR(KillAndWait(found.init.borrow()));
+  auto until = Until::kEnded;
+  auto group = FindGroup(found.record);
+  if (!group.ok()) {
+    status = group.status();
+  } else if (group->has_value()) {
+    recover = (*group)->IsBelowMadeDirectory();
+    status = (*group)->Destroy();
+    until = Until::kExiting;
   }
-  if (recover) RETURN_IF_ERROR(runtime::RemoveMadeParents(found.record));
+  // It may have left the group.
+  if (found.init.valid()) {
+    status.Update(KillInit(found.init.borrow(), until, kKillTimeout));
+  }
+  RETURN_IF_ERROR(status);
+  // Beside the container, and somebody else's to remove as well.
+  if (recover) runtime::RemoveMadeParents(found.record).IgnoreError();
   return RemoveResctrl(found.record);
+}
+
+// Of a container whose record nobody can read: what else is known of it.
+absl::Status DestroyUnreadable(ContainerDirectory& directory,
+                               const absl::Status& unreadable) {
+  const auto process = directory.ReadProcess(Phase::kCreated);
+  const auto boot_id = runtime::BootId();
+  if (process.ok() && boot_id.ok()) {
+    ASSIGN_OR_RETURN(const UniqueFd init, OpenInit(*process, *boot_id));
+    if (init.valid()) {
+      RETURN_IF_ERROR(KillInit(init.borrow(), Until::kExiting, kKillTimeout));
+    }
+  }
+  RETURN_IF_ERROR(directory.Remove());
+  return Annotate(unreadable,
+                  absl::StrCat("container ", Quoted(directory.id()),
+                               " is removed, but what its record named may be "
+                               "left (its control group, and what is in it)"));
+}
+
+// A process that hangs in a hook keeps the lock: without the container's
+// process it lets go.
+absl::Status LockByForce(ContainerDirectory& directory) {
+  ASSIGN_OR_RETURN(const bool busy, directory.IsLocked());
+  if (busy) {
+    ASSIGN_OR_RETURN(const std::string boot_id, runtime::BootId());
+    for (const Phase phase : {Phase::kCreating, Phase::kCreated}) {
+      ASSIGN_OR_RETURN(const ProcessRecord process,
+                       directory.ReadProcess(phase));
+      ASSIGN_OR_RETURN(const UniqueFd init, OpenInit(process, boot_id));
+      if (!init.valid()) continue;
+      sys::SendSignal(init.borrow(), SIGKILL).IgnoreError();
+    }
+  }
+  return directory.Lock(kLockTimeout);
 }
 
 }  // namespace
@@ -354,9 +432,12 @@ absl::StatusOr<OciProcess> OciRuntime::Create(
     const std::string& id, const OciCreateOptions& options) const {
   ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Load(options.bundle));
   ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Create(id));
-  absl::Cleanup remove = [&] { directory.Remove().IgnoreError(); };
-  ASSIGN_OR_RETURN(OciProcess out, CreateIn(directory, bundle, options));
-  std::move(remove).Cancel();
+  bool hooks_began = false;
+  auto out = CreateIn(directory, bundle, options, hooks_began);
+  if (out.ok()) return out;
+  // What the hooks made is undone by hooks; the first error tells more.
+  if (hooks_began) RunPoststopHooks(bundle, id).IgnoreError();
+  directory.Remove().IgnoreError();
   return out;
 }
 
@@ -370,13 +451,18 @@ absl::Status OciRuntime::Start(const std::string& id) const {
         "cannot start a container that has stopped");
   }
   if (status != OciStatus::kCreated) {
+    if (status == OciStatus::kRunning) {
+      found.directory.RemoveGate().IgnoreError();
+    }
     return absl::FailedPreconditionError(
         "cannot start an already running container");
   }
   ASSIGN_OR_RETURN(const UniqueFd gate, found.directory.FindGate());
   if (!found.record.has_start_hooks()) {
     RETURN_IF_ERROR(sys::WriteAll(gate.borrow(), "s", "the container's gate"));
-    return found.directory.RemoveGate();
+    // One that nobody waits at is without effect.
+    found.directory.RemoveGate().IgnoreError();
+    return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const Bundle bundle,
                    Bundle::Parse(found.record.bundle(), found.record.config()));
@@ -385,12 +471,19 @@ absl::Status OciRuntime::Start(const std::string& id) const {
   // Under the policy, and as the user, of the container's program.
   ASSIGN_OR_RETURN(BundleParts parts, bundle.ComposeExec("", options));
   parts.spec().gate = gate.borrow();
-  parts.spec().hooks = bundle.MakeHooks(options);
+  Hooks& hooks = parts.spec().hooks;
+  hooks = bundle.MakeHooks(options);
+  // The container runs as of then; a hook may take its time.
+  hooks.poststart.insert(hooks.poststart.begin(),
+                         [&found](const HookState&) -> absl::Status {
+                           found.directory.RemoveGate().IgnoreError();
+                           return absl::OkStatus();
+                         });
   ASSIGN_OR_RETURN(Process process,
                    launcher.Adopt(found.init.borrow(), parts.spec()));
   RETURN_IF_ERROR(process.Start());
-  RETURN_IF_ERROR(found.directory.RemoveGate());
-  return launcher.Shutdown();
+  launcher.Shutdown().IgnoreError();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<OciState> OciRuntime::State(const std::string& id) const {
@@ -420,9 +513,15 @@ absl::Status OciRuntime::Kill(const std::string& id, int signal,
   ASSIGN_OR_RETURN(const Found found, Look(std::move(directory)));
   // Without a group, the end of the first process is that of all.
   if (all && !found.record.group_path().empty()) {
-    const auto group = OpenGroup(found.record);
-    if (!group.ok()) return NotRunning();
-    return SignalAll(*group, signal);
+    ASSIGN_OR_RETURN(const auto group, FindGroup(found.record));
+    if (!group) return NotRunning();
+    absl::Status status = group->Signal(signal);
+    // It may have left the group.
+    if (signal == SIGKILL && found.init.valid()) {
+      status.Update(
+          KillInit(found.init.borrow(), Until::kExiting, kKillTimeout));
+    }
+    return status;
   }
   if (!found.init.valid()) return NotRunning();
   const absl::Status sent = sys::SendSignal(found.init.borrow(), signal);
@@ -435,15 +534,26 @@ absl::Status OciRuntime::Kill(const std::string& id, int signal,
   return group.ok() ? group->Thaw() : absl::OkStatus();
 }
 
-absl::Status OciRuntime::Delete(const std::string& id, bool force) const {
-  auto directory = state_->Find(id);
-  if (force && absl::IsNotFound(directory.status())) return absl::OkStatus();
-  RETURN_IF_ERROR(directory.status());
-  RETURN_IF_ERROR(directory->Lock());
-  auto record = directory->Read();
+absl::Status OciRuntime::Delete(const std::string& id, bool force,
+                                std::vector<std::string>* warnings) const {
+  absl::Status status = DeleteFound(id, force, warnings);
+  if (!absl::IsNotFound(status)) return status;
+  // A `kill -9` before anything else was made, or after it was removed.
+  ASSIGN_OR_RETURN(const bool removed, state_->RemoveRest(id));
+  return removed || force ? absl::OkStatus() : status;
+}
+
+absl::Status OciRuntime::DeleteFound(const std::string& id, bool force,
+                                     std::vector<std::string>* warnings) const {
+  ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
+  RETURN_IF_ERROR(force ? LockByForce(directory) : directory.Lock());
+  const absl::Status readable = directory.Read().status();
   // A `kill -9` before anything else was made.
-  if (absl::IsNotFound(record.status())) return directory->Remove();
-  ASSIGN_OR_RETURN(Found found, Look(*std::move(directory)));
+  if (absl::IsNotFound(readable)) return directory.Remove();
+  if (force && absl::IsDataLoss(readable)) {
+    return DestroyUnreadable(directory, readable);
+  }
+  ASSIGN_OR_RETURN(Found found, Look(std::move(directory)));
   ASSIGN_OR_RETURN(const OciStatus status, StatusOf(found));
   if (!force && status != OciStatus::kStopped &&
       status != OciStatus::kCreated) {
@@ -452,9 +562,11 @@ absl::Status OciRuntime::Delete(const std::string& id, bool force) const {
                      " that is not stopped: ", OciStatusName(status)));
   }
   RETURN_IF_ERROR(Destroy(found));
-  const absl::Status hooks = RunPoststopHooks(found);
-  RETURN_IF_ERROR(found.directory.Remove());
-  return hooks;
+  const absl::Status hooks = RunPoststopHooks(found.record);
+  if (!hooks.ok() && warnings != nullptr) {
+    warnings->push_back(std::string(hooks.message()));
+  }
+  return found.directory.Remove();
 }
 
 absl::StatusOr<OciProcess> OciRuntime::Exec(
@@ -462,13 +574,12 @@ absl::StatusOr<OciProcess> OciRuntime::Exec(
   ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
   ASSIGN_OR_RETURN(const Found found, Look(std::move(directory)));
   ASSIGN_OR_RETURN(const OciStatus status, StatusOf(found));
-  if (!found.init.valid()) {
+  if (!found.IsThere()) {
     return absl::FailedPreconditionError(
         "cannot exec in a container that is not running");
   }
-  if (status == OciStatus::kPaused && !options.ignore_paused) {
-    return absl::FailedPreconditionError(
-        "cannot exec in a paused container (use --ignore-paused to override)");
+  if (status == OciStatus::kPaused) {
+    return absl::FailedPreconditionError("cannot exec in a paused container");
   }
   ASSIGN_OR_RETURN(const Bundle bundle,
                    Bundle::Parse(found.record.bundle(), found.record.config()));
@@ -492,14 +603,14 @@ absl::StatusOr<OciProcess> OciRuntime::Exec(
   RETURN_IF_ERROR(
       TellAgent(bundle, id, OciStatus::kRunning, found.pid, process));
   RETURN_IF_ERROR(process.Release());
-  RETURN_IF_ERROR(launcher.Shutdown());
+  EndLauncher(launcher, out.warnings);
   return out;
 }
 
 absl::Status OciRuntime::Pause(const std::string& id) const {
   ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
   ASSIGN_OR_RETURN(const Found found, Look(std::move(directory)));
-  if (!found.init.valid()) return NotRunning();
+  if (!found.IsThere()) return NotRunning();
   ASSIGN_OR_RETURN(const Cgroup group, OpenGroup(found.record));
   return group.Freeze();
 }
@@ -520,7 +631,7 @@ absl::Status OciRuntime::Update(const std::string& id,
   ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
   RETURN_IF_ERROR(directory.Lock());
   ASSIGN_OR_RETURN(const Found found, Look(std::move(directory)));
-  if (!found.init.valid()) return NotRunning();
+  if (!found.IsThere()) return NotRunning();
   ASSIGN_OR_RETURN(const Bundle bundle,
                    Bundle::Parse(found.record.bundle(), found.record.config()));
   ASSIGN_OR_RETURN(const CgroupLimits limits, bundle.LimitsOfUpdate(resources));
@@ -547,7 +658,7 @@ absl::StatusOr<CgroupStats> OciRuntime::Stats(const std::string& id) const {
 absl::StatusOr<OciWatch> OciRuntime::Watch(const std::string& id) const {
   ASSIGN_OR_RETURN(ContainerDirectory directory, state_->Find(id));
   ASSIGN_OR_RETURN(Found found, Look(std::move(directory)));
-  if (!found.init.valid()) return NotRunning();
+  if (!found.IsThere()) return NotRunning();
   ASSIGN_OR_RETURN(const Cgroup group, OpenGroup(found.record));
   OciWatch watch;
   const auto paths = group.paths();

@@ -10,13 +10,13 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/sys/directory.h"
 #include "lib/sys/file_lock.h"
 #include "lib/sys/open.h"
 #include "lib/sys/private_dir.h"
-#include "lib/sys/remove_tree.h"
 
 namespace caisson::runtime {
 namespace {
@@ -24,10 +24,15 @@ namespace {
 constexpr char kStep[] = "state";
 constexpr char kRecord[] = "state.pb";
 constexpr char kProcess[] = "process.pb";
+constexpr char kCreatingProcess[] = "creating.pb";
 constexpr char kNewRecord[] = "new.pb";
 constexpr char kGate[] = "gate";
 constexpr char kLock[] = "lock";
 constexpr size_t kMaxId = 1024;
+constexpr int kTries = 10;
+constexpr absl::Duration kLockPoll = absl::Milliseconds(5);
+// Opening a FIFO so succeeds only if somebody has it open for reading.
+constexpr int kProbe = O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
 // A config.json and what is beside it.
 constexpr size_t kMaxRecord = 8 << 20;
 
@@ -57,13 +62,34 @@ absl::Status CheckId(absl::string_view id) {
                    ": letters, digits and _+-. are allowed, up to ", kMaxId));
 }
 
-absl::Status ContainerDirectory::Lock() {
-  RETURN_IF_ERROR(sys::LockExclusive(lock_.borrow(), path_));
+absl::Status ContainerDirectory::Lock(absl::Duration timeout) {
+  if (timeout == absl::InfiniteDuration()) {
+    RETURN_IF_ERROR(sys::LockExclusive(lock_.borrow(), path_));
+  } else {
+    RETURN_IF_ERROR(LockWithin(timeout));
+  }
   struct stat stat;
   if (::fstat(lock_.get(), &stat) != 0) {
     return FileError(errno, "fstat", path_);
   }
   return stat.st_nlink > 0 ? absl::OkStatus() : NoContainer(id_);
+}
+
+absl::Status ContainerDirectory::LockWithin(absl::Duration timeout) {
+  const Deadline deadline(timeout);
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool locked,
+                     sys::TryLockExclusive(lock_.borrow(), path_));
+    if (locked) return absl::OkStatus();
+    if (deadline.expired()) break;
+    deadline.Poll({}, kLockPoll);
+  }
+  return absl::DeadlineExceededError(absl::StrCat(
+      "container ", Quoted(id_),
+      ": another command has not been done with it for ",
+      absl::FormatDuration(timeout),
+      "; it has the file open and locked (lslocks), and may wait for a hook: ",
+      Quoted(absl::StrCat(path_, "/", kLock))));
 }
 
 absl::StatusOr<bool> ContainerDirectory::IsLocked() const {
@@ -99,8 +125,11 @@ absl::Status ContainerDirectory::WriteFile(
 }
 
 absl::StatusOr<ContainerRecord> ContainerDirectory::Read() const {
-  ASSIGN_OR_RETURN(ContainerRecord record, ReadFile<ContainerRecord>(kRecord));
-  if (record.version() == kRecordVersion) return record;
+  auto read = ReadFile<ContainerRecord>(kRecord);
+  if (absl::IsNotFound(read.status())) return NoContainer(id_);
+  RETURN_IF_ERROR(read.status());
+  ContainerRecord& record = *read;
+  if (record.version() == kRecordVersion) return read;
   return absl::FailedPreconditionError(absl::StrCat(
       Quoted(absl::StrCat(path_, "/", kRecord)), " is of version ",
       record.version(), "; this library knows version ", kRecordVersion));
@@ -110,15 +139,18 @@ absl::Status ContainerDirectory::Write(const ContainerRecord& record) const {
   return WriteFile(kRecord, record);
 }
 
-absl::StatusOr<ProcessRecord> ContainerDirectory::ReadProcess() const {
-  auto record = ReadFile<ProcessRecord>(kProcess);
+absl::StatusOr<ProcessRecord> ContainerDirectory::ReadProcess(
+    Phase phase) const {
+  auto record = ReadFile<ProcessRecord>(
+      phase == Phase::kCreated ? kProcess : kCreatingProcess);
   if (absl::IsNotFound(record.status())) return ProcessRecord();
   return record;
 }
 
-absl::Status ContainerDirectory::WriteProcess(
-    const ProcessRecord& record) const {
-  return WriteFile(kProcess, record);
+absl::Status ContainerDirectory::WriteProcess(const ProcessRecord& record,
+                                              Phase phase) const {
+  return WriteFile(phase == Phase::kCreated ? kProcess : kCreatingProcess,
+                   record);
 }
 
 absl::StatusOr<UniqueFd> ContainerDirectory::MakeGate() const {
@@ -131,15 +163,13 @@ absl::StatusOr<UniqueFd> ContainerDirectory::MakeGate() const {
   return gate;
 }
 
-bool ContainerDirectory::HasGate() const {
-  return ::faccessat(fd_.get(), kGate, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+bool ContainerDirectory::IsAwaited() const {
+  return UniqueFd(::openat(fd_.get(), kGate, kProbe)).valid();
 }
 
 absl::StatusOr<UniqueFd> ContainerDirectory::FindGate() const {
   const std::string path = absl::StrCat(path_, "/", kGate);
-  // Succeeds only if somebody has it open for reading.
-  const UniqueFd probe(::openat(
-      fd_.get(), kGate, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
+  const UniqueFd probe(::openat(fd_.get(), kGate, kProbe));
   if (!probe.valid() && errno == ENXIO) {
     return absl::FailedPreconditionError(
         absl::StrCat("container ", Quoted(id_), " waits for no start"));
@@ -153,7 +183,7 @@ absl::StatusOr<UniqueFd> ContainerDirectory::FindGate() const {
 }
 
 absl::Status ContainerDirectory::RemoveGate() const {
-  if (::unlinkat(fd_.get(), kGate, 0) != 0) {
+  if (::unlinkat(fd_.get(), kGate, 0) != 0 && errno != ENOENT) {
     return FileError(errno, "unlink", absl::StrCat(path_, "/", kGate));
   }
   return absl::OkStatus();
@@ -161,12 +191,25 @@ absl::Status ContainerDirectory::RemoveGate() const {
 
 absl::Status ContainerDirectory::Remove() {
   // Nobody finds a half-removed one: without its record it is none.
-  for (const char* name : {kRecord, kProcess, kNewRecord, kGate, kLock}) {
+  for (const char* name :
+       {kRecord, kProcess, kCreatingProcess, kNewRecord, kGate, kLock}) {
     if (::unlinkat(fd_.get(), name, 0) != 0 && errno != ENOENT) {
       return FileError(errno, "unlink", absl::StrCat(path_, "/", name));
     }
   }
-  return sys::RemoveTree(parent_.borrow(), id_);
+  // Without its lock others may remove it, too, and make another one. Of that
+  // one, nothing is removed if it comes only now: Create() makes it anew.
+  struct stat own, named;
+  if (::fstat(fd_.get(), &own) != 0) return FileError(errno, "fstat", path_);
+  if (::fstatat(parent_.get(), id_.c_str(), &named, AT_SYMLINK_NOFOLLOW) != 0 ||
+      own.st_dev != named.st_dev || own.st_ino != named.st_ino) {
+    return absl::OkStatus();
+  }
+  if (::unlinkat(parent_.get(), id_.c_str(), AT_REMOVEDIR) != 0 &&
+      errno != ENOENT) {
+    return FileError(errno, "rmdir", path_);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
@@ -178,10 +221,11 @@ absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
 }
 
 absl::StatusOr<ContainerDirectory> StateDirectory::Open(const std::string& id,
-                                                        UniqueFd dir) const {
+                                                        UniqueFd dir,
+                                                        int flags) const {
   const std::string path = absl::StrCat(path_, "/", id);
   UniqueFd lock(::openat(dir.get(), kLock,
-                         O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+                         O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags, 0600));
   if (!lock.valid()) {
     return errno == ENOENT ? NoContainer(id) : FileError(errno, "open", path);
   }
@@ -190,9 +234,8 @@ absl::StatusOr<ContainerDirectory> StateDirectory::Open(const std::string& id,
                             std::move(lock));
 }
 
-absl::StatusOr<ContainerDirectory> StateDirectory::Create(
+absl::StatusOr<ContainerDirectory> StateDirectory::MakeOnce(
     const std::string& id) const {
-  RETURN_IF_ERROR(CheckId(id));
   if (::mkdirat(fd_.get(), id.c_str(), 0700) != 0) {
     const int error = errno;
     if (error == EEXIST) {
@@ -204,9 +247,22 @@ absl::StatusOr<ContainerDirectory> StateDirectory::Create(
   ASSIGN_OR_RETURN(
       UniqueFd dir,
       sys::OpenAt2(fd_.borrow(), id, O_RDONLY | O_DIRECTORY, sys::kNoSymlinks));
-  ASSIGN_OR_RETURN(ContainerDirectory made, Open(id, std::move(dir)));
+  ASSIGN_OR_RETURN(ContainerDirectory made,
+                   Open(id, std::move(dir), O_CREAT | O_EXCL));
   RETURN_IF_ERROR(made.Lock());
   return made;
+}
+
+absl::StatusOr<ContainerDirectory> StateDirectory::Create(
+    const std::string& id) const {
+  RETURN_IF_ERROR(CheckId(id));
+  for (int i = 0; i < kTries; ++i) {
+    auto made = MakeOnce(id);
+    // Without its lock it was the rest of another one to somebody.
+    if (!absl::IsNotFound(made.status())) return made;
+  }
+  return absl::AbortedError(absl::StrCat(
+      "container ", Quoted(id), " is being deleted while it is created"));
 }
 
 absl::StatusOr<ContainerDirectory> StateDirectory::Find(
@@ -215,7 +271,15 @@ absl::StatusOr<ContainerDirectory> StateDirectory::Find(
   auto dir =
       sys::OpenAt2(fd_.borrow(), id, O_RDONLY | O_DIRECTORY, sys::kNoSymlinks);
   if (!dir.ok()) return NoContainer(id);
-  return Open(id, *std::move(dir));
+  return Open(id, *std::move(dir), 0);
+}
+
+absl::StatusOr<bool> StateDirectory::RemoveRest(const std::string& id) const {
+  RETURN_IF_ERROR(CheckId(id));
+  if (::unlinkat(fd_.get(), id.c_str(), AT_REMOVEDIR) == 0) return true;
+  // Not empty: one that is being created.
+  if (errno == ENOENT || errno == ENOTDIR || errno == ENOTEMPTY) return false;
+  return FileError(errno, "rmdir", absl::StrCat(path_, "/", id));
 }
 
 std::vector<std::string> StateDirectory::Ids() const {

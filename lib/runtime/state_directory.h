@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "caisson/unique_fd.h"
 #include "lib/runtime/record.pb.h"
 
@@ -31,28 +32,34 @@ class ContainerDirectory final {
 
   const std::string& id() const { return id_; }
 
-  // One process changes a container at a time: waits until the others are done.
-  // FAILED_PRECONDITION if it was removed meanwhile.
-  absl::Status Lock();
+  // One process changes a container at a time: waits until the others are done,
+  // or no longer than `timeout`, looking again and again (the kernel has no
+  // such wait): DEADLINE_EXCEEDED. NOT_FOUND if it was removed meanwhile.
+  absl::Status Lock(absl::Duration timeout = absl::InfiniteDuration());
   // Whether somebody is changing it.
   absl::StatusOr<bool> IsLocked() const;
 
-  // DATA_LOSS if it is unreadable.
+  // DATA_LOSS if it is unreadable. NOT_FOUND, as of a container that does not
+  // exist, before it is first written.
   absl::StatusOr<ContainerRecord> Read() const;
   absl::Status Write(const ContainerRecord& record) const;
-  // Without a pid until there is a process.
-  absl::StatusOr<ProcessRecord> ReadProcess() const;
-  absl::Status WriteProcess(const ProcessRecord& record) const;
+  // Without a pid until there is a process. The one that hooks of the creation
+  // are told of has a record of its own: the container is not created yet.
+  enum class Phase { kCreating, kCreated };
+  absl::StatusOr<ProcessRecord> ReadProcess(Phase phase) const;
+  absl::Status WriteProcess(const ProcessRecord& record, Phase phase) const;
 
   // The FIFO by which the container is started (ProcessSpec::gate).
   absl::StatusOr<UniqueFd> MakeGate() const;
-  // Whether it is there: the container was not started.
-  bool HasGate() const;
+  // Whether somebody waits there, so that the container was not started. It may
+  // be there without: whoever started the container died before removing it.
+  bool IsAwaited() const;
   // Opens it again. FAILED_PRECONDITION if nobody waits there.
   absl::StatusOr<UniqueFd> FindGate() const;
   absl::Status RemoveGate() const;
 
-  // Removes it with everything in it.
+  // Removes it with everything in it; nothing of another container that has
+  // got the same id meanwhile.
   absl::Status Remove();
 
  private:
@@ -65,6 +72,7 @@ class ContainerDirectory final {
         fd_(std::move(fd)),
         lock_(std::move(lock)) {}
 
+  absl::Status LockWithin(absl::Duration timeout);
   absl::Status WriteFile(const char* name,
                          const google::protobuf::MessageLite& record) const;
   template <typename Record>
@@ -84,16 +92,21 @@ class StateDirectory final {
   static absl::StatusOr<StateDirectory> Open(const std::string& path);
 
   // A new one, locked. ALREADY_EXISTS if there is a container of that id.
+  // ABORTED if somebody deletes it at once.
   absl::StatusOr<ContainerDirectory> Create(const std::string& id) const;
   // NOT_FOUND if there is none.
   absl::StatusOr<ContainerDirectory> Find(const std::string& id) const;
+  // Removes what a creation or a removal leaves that was killed, which is no
+  // container: an empty directory. False if there is none.
+  absl::StatusOr<bool> RemoveRest(const std::string& id) const;
   std::vector<std::string> Ids() const;
 
  private:
   StateDirectory(UniqueFd fd, std::string path)
       : fd_(std::move(fd)), path_(std::move(path)) {}
-  absl::StatusOr<ContainerDirectory> Open(const std::string& id,
-                                          UniqueFd dir) const;
+  absl::StatusOr<ContainerDirectory> Open(const std::string& id, UniqueFd dir,
+                                          int flags) const;
+  absl::StatusOr<ContainerDirectory> MakeOnce(const std::string& id) const;
 
   UniqueFd fd_;
   std::string path_;

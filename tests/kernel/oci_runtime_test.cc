@@ -2,8 +2,10 @@
 // is.
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,22 +13,28 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "caisson/caisson.h"
 #include "lib/base/status_macros.h"
+#include "lib/runtime/state_directory.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 #include "tests/support/container_test.h"
@@ -601,6 +609,358 @@ TEST_F(OciRuntimeTest, KilledCreationIsRemoved) {
           << entry.path();
     }
   }
+}
+
+// ---- What a hostile or hasty caller finds ----------------------------------
+
+// The kernel calls the process a zombie, and its cgroup.kill leaves it alone.
+TEST_F(OciRuntimeTest, ProgramWhoseFirstThreadEndsIsStillThere) {
+  std::filesystem::copy_file("tests/support/leaderless",
+                             directory_ + "/rootfs/leaderless");
+  const char* const kHostsPids =
+      R"([{"type": "mount"}, {"type": "cgroup"}, {"type": "ipc"}])";
+  for (const bool pid1 : {true, false}) {
+    json patch = {{"process", {{"args", {"/leaderless"}}}}};
+    if (!pid1) patch["linux"]["namespaces"] = json::parse(kHostsPids);
+    MakeBundle(":", patch.dump());
+    ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
+    ASSERT_OK(runtime_->Start("web"));
+    EXPECT_EQ(Line(), "ready");
+    EXPECT_EQ(Status(), OciStatus::kRunning) << pid1;
+    EXPECT_OK(runtime_->Kill("web", SIGKILL, /*all=*/pid1));
+    EXPECT_TRUE(IsReadable(process.pidfd.borrow()));
+    EXPECT_EQ(Status(), OciStatus::kStopped);
+    EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+    EXPECT_OK(runtime_->Delete("web"));
+
+    ASSERT_OK_AND_ASSIGN(const OciProcess second, Create());
+    ASSERT_OK(runtime_->Start("web"));
+    EXPECT_EQ(Line(), "ready");
+    EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+    EXPECT_EQ(ExitStatus(second.pid), SIGKILL);
+  }
+}
+
+std::string StatusLine(pid_t pid, const std::string& field) {
+  std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind(field + ":", 0) == 0) {
+      return std::string(absl::StripAsciiWhitespace(
+          absl::string_view(line).substr(field.size() + 1)));
+    }
+  }
+  return "";
+}
+
+// Loading a filter without no_new_privs takes CAP_SYS_ADMIN: not while the
+// process waits for its start, where another container could trace it.
+TEST_F(OciRuntimeTest, CreatedOneWaitsWithItsFilterAndWithoutRights) {
+  MakeBundle("echo runs", R"({
+      "process": {"noNewPrivileges": false, "user": {"uid": 1000, "gid": 1000}},
+      "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+          {"names": ["chroot", "close_range"], "action": "SCMP_ACT_ERRNO"}]}}})");
+  ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
+  const auto has_none = [&] {
+    return StatusLine(process.pid, "CapPrm") == "0000000000000000" &&
+           StatusLine(process.pid, "Seccomp") == "2";
+  };
+  // It is on its way there.
+  for (int i = 0; i < 2000 && !has_none(); ++i) ::usleep(1000);
+  EXPECT_EQ(StatusLine(process.pid, "CapPrm"), "0000000000000000");
+  EXPECT_EQ(StatusLine(process.pid, "CapEff"), "0000000000000000");
+  EXPECT_EQ(StatusLine(process.pid, "Seccomp"), "2");
+  EXPECT_EQ(Status(), OciStatus::kCreated);
+  EXPECT_OK(runtime_->Start("web"));
+  EXPECT_EQ(Line(), "runs");
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+TEST_F(OciRuntimeTest, DeletionIsNotThatOfAnotherOne) {
+  MakeBundle(":",
+             json({{"linux",
+                    {{"cgroupsPath", group_ + "/caisson-1-0123456789abcdef"}}}})
+                 .dump());
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                 HasSubstr("library's own")));
+  EXPECT_THAT(std::filesystem::is_empty(directory_ + "/state"), true);
+}
+
+TEST_F(OciRuntimeTest, RecordsGoWithTheirContainerAlone) {
+  using runtime::ContainerDirectory;
+  using runtime::StateDirectory;
+  const std::string state = directory_ + "/state";
+  ASSERT_OK_AND_ASSIGN(const StateDirectory all, StateDirectory::Open(state));
+  {
+    ASSERT_OK_AND_ASSIGN(ContainerDirectory old, all.Create("a"));
+    std::filesystem::rename(state + "/a", state + "/elsewhere");
+    ASSERT_OK_AND_ASSIGN(ContainerDirectory next, all.Create("a"));
+    EXPECT_OK(old.Remove());
+    EXPECT_TRUE(std::filesystem::exists(state + "/a/lock"));
+    EXPECT_OK(next.Remove());
+    EXPECT_OK(runtime_->Delete("elsewhere"));
+  }
+  // Whoever looks leaves nothing, and what is no container yet can go.
+  std::filesystem::create_directory(state + "/rest");
+  EXPECT_THAT(runtime_->State("rest"), StatusIs(absl::StatusCode::kNotFound,
+                                                HasSubstr("does not exist")));
+  EXPECT_TRUE(std::filesystem::is_empty(state + "/rest"));
+  EXPECT_OK(runtime_->Delete("rest"));
+  // Its record is not written yet.
+  {
+    ASSERT_OK_AND_ASSIGN(ContainerDirectory made, all.Create("made"));
+    EXPECT_THAT(runtime_->State("made"), StatusIs(absl::StatusCode::kNotFound,
+                                                  HasSubstr("does not exist")));
+    EXPECT_OK(made.Remove());
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(state));
+}
+
+TEST_F(OciRuntimeTest, RecordsComeAndGoWhileOthersLook) {
+  using runtime::ContainerDirectory;
+  using runtime::StateDirectory;
+  ASSERT_OK_AND_ASSIGN(const StateDirectory all,
+                       StateDirectory::Open(directory_ + "/state"));
+  std::atomic<bool> done = false;
+  std::thread reader([&] {
+    while (!done) (void)runtime_->State("a");
+  });
+  std::thread remover([&] {
+    while (!done) EXPECT_OK(runtime_->Delete("a", /*force=*/true));
+  });
+  const absl::Cleanup end = [&] {
+    done = true;
+    reader.join();
+    remover.join();
+  };
+  for (int i = 0; i < 500; ++i) {
+    auto made = all.Create("a");
+    if (absl::IsAborted(made.status())) continue;
+    ASSERT_OK(made);
+    EXPECT_OK(made->Remove());
+  }
+}
+
+// What `kill -9` of a start leaves when it was about to remove the gate.
+TEST_F(OciRuntimeTest, GateWithoutAnybodyWaitingMeansRunning) {
+  const OciProcess process = Running();
+  const std::string gate = directory_ + "/state/web/gate";
+  ASSERT_EQ(::mkfifo(gate.c_str(), 0600), 0);
+  EXPECT_EQ(Status(), OciStatus::kRunning);
+  EXPECT_THAT(runtime_->Delete("web"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("not stopped: running")));
+  EXPECT_THAT(runtime_->Start("web"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("already running")));
+  EXPECT_FALSE(std::filesystem::exists(gate));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+  EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+}
+
+json ShellHook(const std::string& script) {
+  return {{{"path", "/bin/sh"}, {"args", {"sh", "-c", script}}}};
+}
+
+TEST_F(OciRuntimeTest, PoststartHookFindsItRunning) {
+  const std::string seen = directory_ + "/seen";
+  const std::string gate = directory_ + "/state/web/gate";
+  MakeBundle(kForever,
+             json({{"hooks",
+                    {{"poststart", ShellHook(absl::StrCat("test -e ", gate,
+                                                          " && echo gate >",
+                                                          seen, "; true"))}}}})
+                 .dump());
+  ASSERT_OK(Create());
+  EXPECT_OK(runtime_->Start("web"));
+  EXPECT_FALSE(std::filesystem::exists(seen));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+}
+
+// The groups of the machine's root, in every hierarchy.
+void LeaveGroups(pid_t pid) {
+  std::ifstream groups(absl::StrCat("/proc/", pid, "/cgroup"));
+  for (std::string line; std::getline(groups, line);) {
+    const std::vector<std::string> fields = absl::StrSplit(line, ':');
+    std::string hierarchy = fields[1].empty() ? "unified" : fields[1];
+    hierarchy = std::string(absl::StripPrefix(hierarchy, "name="));
+    for (const std::string& mount :
+         {"/sys/fs/cgroup/" + hierarchy, std::string("/sys/fs/cgroup")}) {
+      if (std::ofstream(mount + "/cgroup.procs") << pid << std::flush) break;
+    }
+  }
+}
+
+TEST_F(OciRuntimeTest, ForcedDeletionFindsTheFirstProcessOutsideOfItsGroup) {
+  const OciProcess process = Running();
+  LeaveGroups(process.pid);
+  ASSERT_THAT(ReadText(absl::StrCat("/proc/", process.pid, "/cgroup")),
+              Not(HasSubstr(group_)));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+  EXPECT_TRUE(IsReadable(process.pidfd.borrow(), 0));
+  EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+}
+
+TEST_F(OciRuntimeTest, HungHookEndsWithTheContainersProcess) {
+  const std::string began = directory_ + "/began";
+  for (const bool force : {false, true}) {
+    MakeBundle(":", json({{"hooks",
+                           {{"createRuntime",
+                             ShellHook(absl::StrCat("echo >", began,
+                                                    "; exec sleep 1000"))}}}})
+                        .dump());
+    absl::Status created;
+    std::thread creator([&] { created = Create().status(); });
+    while (!std::filesystem::exists(began)) ::usleep(1000);
+    EXPECT_EQ(Status(), OciStatus::kCreating);
+    EXPECT_THAT(runtime_->Exec("web", {.process = Process(":")}),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("not running")));
+    if (force) {
+      EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+    } else {
+      EXPECT_OK(runtime_->Kill("web", SIGKILL));
+    }
+    creator.join();
+    EXPECT_THAT(created, StatusIs(absl::StatusCode::kAborted,
+                                  HasSubstr("container's process ended")));
+    EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/state"));
+    std::filesystem::remove(began);
+  }
+}
+
+TEST_F(OciRuntimeTest, FailedCreationCallsThePoststopHooks) {
+  const auto note = [&](const std::string& point) {
+    return ShellHook(absl::StrCat("echo ", point, " >>", directory_, "/hooks"));
+  };
+  json hooks = {{"prestart", note("prestart")},
+                {"createRuntime", {{{"path", "/bin/false"}}}},
+                {"poststop", note("poststop")}};
+  MakeBundle(":", json({{"hooks", hooks}}).dump());
+  EXPECT_THAT(Create(), StatusIs(absl::StatusCode::kAborted,
+                                 HasSubstr("create_runtime")));
+  EXPECT_EQ(ReadText(directory_ + "/hooks"), "prestart\npoststop\n");
+  // Before the first hook there is nothing to undo.
+  MakeBundle(
+      ":",
+      json({{"hooks", hooks}, {"process", {{"args", {"nosuch"}}}}}).dump());
+  EXPECT_FALSE(Create().ok());
+  EXPECT_EQ(ReadText(directory_ + "/hooks"), "prestart\npoststop\n");
+}
+
+TEST_F(OciRuntimeTest, FailureOfAPoststopHookIsAWarning) {
+  MakeBundle(":", R"({"hooks": {"poststop": [{"path": "/bin/false"}]}})");
+  ASSERT_OK(Create());
+  std::vector<std::string> warnings;
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true, &warnings));
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("/bin/false")));
+}
+
+TEST_F(OciRuntimeTest, BundleHasAnyName) {
+  const std::string bundle = directory_ + "/\xff";
+  MakeBundle(kForever,
+             json({{"root", {{"path", directory_ + "/rootfs"}}}}).dump());
+  std::filesystem::create_directory(bundle);
+  std::filesystem::rename(directory_ + "/config.json", bundle + "/config.json");
+  ASSERT_OK(runtime_->Create("web", {.bundle = bundle}));
+  ASSERT_OK_AND_ASSIGN(const OciState state, runtime_->State("web"));
+  EXPECT_EQ(state.bundle, bundle);
+  EXPECT_OK(runtime_->Delete("web"));
+}
+
+TEST_F(OciRuntimeTest, UnreadableRecordIsRemovedByForce) {
+  MakeBundle(kForever);
+  ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
+  const std::string record = directory_ + "/state/web/state.pb";
+  const std::string text = ReadText(record);
+  std::ofstream(record) << "\xff";
+  EXPECT_THAT(runtime_->Delete("web"),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("state.pb")));
+  EXPECT_THAT(
+      runtime_->Delete("web", /*force=*/true),
+      StatusIs(absl::StatusCode::kDataLoss, HasSubstr("control group")));
+  EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/state"));
+  // With the record again, the group is found.
+  std::filesystem::create_directory(directory_ + "/state/web");
+  std::ofstream(directory_ + "/state/web/lock");
+  std::ofstream(record) << text;
+  EXPECT_OK(runtime_->Delete("web"));
+}
+
+TEST_F(OciRuntimeTest, GroupOfAnotherBootIsSomebodyElses) {
+  using runtime::ContainerDirectory;
+  using runtime::StateDirectory;
+  const OciProcess process = Running();
+  ASSERT_OK_AND_ASSIGN(const StateDirectory all,
+                       StateDirectory::Open(directory_ + "/state"));
+  ASSERT_OK_AND_ASSIGN(ContainerDirectory web, all.Find("web"));
+  ASSERT_OK_AND_ASSIGN(const auto record, web.Read());
+  auto other = record;
+  other.set_boot_id("another");
+  ASSERT_OK(web.Write(other));
+  EXPECT_THAT(runtime_->Processes("web"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("web")));
+  ASSERT_OK(web.Write(record));
+  EXPECT_OK(runtime_->Delete("web", /*force=*/true));
+  EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+}
+
+TEST_F(OciRuntimeTest, PidFileIsAFreshFile) {
+  MakeBundle(":");
+  const std::string fresh = directory_ + "/.pid";
+  ASSERT_EQ(::mkfifo(fresh.c_str(), 0600), 0);
+  ASSERT_OK_AND_ASSIGN(
+      const OciProcess process,
+      runtime_->Create(
+          "web", {.bundle = directory_, .pid_file = directory_ + "/pid"}));
+  EXPECT_EQ(ReadText(directory_ + "/pid"), absl::StrCat(process.pid));
+  EXPECT_FALSE(std::filesystem::exists(fresh));
+  EXPECT_OK(runtime_->Delete("web"));
+  // A directory is in the way of the file's name.
+  std::filesystem::create_directory(directory_ + "/taken");
+  EXPECT_FALSE(runtime_
+                   ->Create("web", {.bundle = directory_,
+                                    .pid_file = directory_ + "/taken"})
+                   .ok());
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/.taken"));
+}
+
+// As in a container of another engine, whose control groups are read-only.
+int CreateWithoutWritableGroups(const OciRuntime& runtime,
+                                const OciCreateOptions& options) {
+  if (::unshare(CLONE_NEWNS) != 0 ||
+      ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    return 1;
+  }
+  std::ifstream mounts("/proc/self/mounts");
+  for (std::string line; std::getline(mounts, line);) {
+    const std::vector<std::string> fields = absl::StrSplit(line, ' ');
+    if (fields[2].rfind("cgroup", 0) == 0 &&
+        ::mount(nullptr, fields[1].c_str(), nullptr,
+                MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr) != 0) {
+      return 2;
+    }
+  }
+  const auto created = runtime.Create("web", options);
+  if (!created.ok()) {
+    std::cerr << created.status() << "\n";
+    return 3;
+  }
+  if (!runtime.Start("web").ok()) return 4;
+  pollfd ended = {created->pidfd.get(), POLLIN, 0};
+  if (::poll(&ended, 1, kPatience) != 1) return 5;
+  return runtime.Delete("web").ok() ? 0 : 6;
+}
+
+TEST_F(OciRuntimeTest, NeedsNoGroupWhereNoneCanBeWritten) {
+  MakeBundle("echo runs", R"({"linux": {"cgroupsPath": null}})");
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::_exit(CreateWithoutWritableGroups(
+        *runtime_, {.bundle = directory_, .streams = ToPipe()}));
+  }
+  EXPECT_EQ(ExitStatus(pid), 0);
+  EXPECT_EQ(Written(), "runs\n");
 }
 
 }  // namespace
