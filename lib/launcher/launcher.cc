@@ -367,10 +367,10 @@ absl::Status Launcher::State::Advance(launcher::Composition& composition,
                                       const ProcessSpec& spec) {
   const absl::Duration timeout = spec.start_timeout;
   ASSIGN_OR_RETURN(process.started,
-                   session->Begin(composition.plan, Deadline(timeout)));
+                   session->Begin(composition.plan, Deadline(timeout),
+                                  composition.await_socket.borrow(),
+                                  [&] { composition.plan.DropDescriptors(); }));
   if (spec.root != nullptr) spec.root->MarkAttached();
-  // The child has its own; an end of a pipe that is kept would hide its end.
-  composition.plan.DropDescriptors();
   RETURN_IF_ERROR(RunCreationHooks(composition, process, timeout));
   if (composition.late_await) {
     return session->ReachAwait(composition.plan, process.started,

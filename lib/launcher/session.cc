@@ -444,7 +444,8 @@ absl::StatusOr<Session::Found> Session::Find(absl::string_view name) const {
 }
 
 absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
-                                       Deadline deadline) const {
+                                       Deadline deadline, BorrowedFd await,
+                                       absl::FunctionRef<void()> sent) const {
   ASSIGN_OR_RETURN(const std::string block, plan.Serialize());
   Started started;
   ASSIGN_OR_RETURN(started.plan,
@@ -456,9 +457,17 @@ absl::StatusOr<Started> Session::Begin(const plan::PlanBuilder& plan,
   RETURN_IF_ERROR(
       SendRequest(control_.borrow(), {.kind = kStart}, fds, deadline));
   channel.second.reset();
+  sent();
 
   std::vector<UniqueFd> received;
-  auto first = ReceiveAnswer(channel.first.borrow(), &received, deadline);
+  absl::Status progress;
+  if (await.valid()) {
+    pollfd polls[] = {{await.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}};
+    progress = Poll(polls, deadline);
+  }
+  absl::StatusOr<Message> first =
+      progress.ok() ? ReceiveAnswer(channel.first.borrow(), &received, deadline)
+                    : absl::StatusOr<Message>(progress);
   if (absl::IsDeadlineExceeded(first.status())) {
     // From here on the launcher cannot answer, and ends what it starts.
     ::shutdown(channel.first.get(), SHUT_RD);

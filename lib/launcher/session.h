@@ -71,9 +71,14 @@ class Session final {
 
   // The same in parts, for plans that wait for the host on their way. Begin()
   // cloned a process: what the plan refers to may be used up. After a failure
-  // nothing of the process is left.
-  absl::StatusOr<Started> Begin(const plan::PlanBuilder& plan,
-                                Deadline deadline) const;
+  // nothing of the process is left. With the socket over which the plan waits,
+  // it returns when that has come so far or is over: a host that is woken once
+  // more before has nothing to do. `sent` is called when the plan's descriptors
+  // are on their way, and closes them: one that is kept would hide the end.
+  absl::StatusOr<Started> Begin(
+      const plan::PlanBuilder& plan, Deadline deadline,
+      BorrowedFd await = BorrowedFd(),
+      absl::FunctionRef<void()> sent = [] {}) const;
   // Waits until the plan waits for a byte over the other end of `socket`.
   absl::Status ReachAwait(const plan::PlanBuilder& plan, Started& started,
                           BorrowedFd socket, Deadline deadline) const;
