@@ -1,7 +1,9 @@
 #include "examples/oci/arguments.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -9,13 +11,22 @@
 namespace oci {
 namespace {
 
+using nlohmann::json;
+
 const Option* Find(const std::vector<Option>& options,
                    const std::string& name) {
+  if (name.empty()) return nullptr;  // as is the alias of most
   const auto it =
       std::find_if(options.begin(), options.end(), [&](const Option& option) {
         return option.name == name || option.alias == name;
       });
   return it == options.end() ? nullptr : &*it;
+}
+
+// Whether writing it as JSON leaves out nothing.
+bool IsUtf8(const std::string& text) {
+  return json::parse(json(text).dump(-1, ' ', false,
+                                     json::error_handler_t::ignore)) == text;
 }
 
 }  // namespace
@@ -58,6 +69,18 @@ absl::StatusOr<Arguments> Arguments::Parse(
   }
   out.rest_.assign(words.begin() + static_cast<ptrdiff_t>(i), words.end());
   return out;
+}
+
+absl::Status Arguments::CheckIsUtf8() const {
+  std::vector<std::string> all = rest_;
+  for (const auto& [name, value] : values_) all.push_back(value);
+  for (const std::string& text : all) {
+    if (IsUtf8(text)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", absl::CHexEscape(text),
+        "\" is not UTF-8, as what is in a JSON document has to be"));
+  }
+  return absl::OkStatus();
 }
 
 std::string Arguments::Get(const std::string& name) const {

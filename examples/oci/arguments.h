@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -35,6 +36,9 @@ class Arguments {
   absl::StatusOr<int> GetNumber(const std::string& name, int otherwise) const;
 
   const std::vector<std::string>& rest() const { return rest_; }
+
+  // INVALID_ARGUMENT unless all can be in a JSON document.
+  absl::Status CheckIsUtf8() const;
 
  private:
   std::multimap<std::string, std::string> values_;

@@ -48,8 +48,9 @@ absl::StatusOr<std::string> IdOf(const Arguments& arguments) {
   return absl::InvalidArgumentError("the container's id is missing");
 }
 
-absl::StatusOr<OciStreams> Streams(const Arguments& arguments) {
+absl::StatusOr<OciStreams> Streams(const Arguments& arguments, bool detach) {
   OciStreams streams;
+  streams.needs_console_socket = detach;
   streams.in = Stdio::Inherit(BorrowedFd(STDIN_FILENO));
   streams.out = Stdio::Inherit(BorrowedFd(STDOUT_FILENO));
   streams.err = Stdio::Inherit(BorrowedFd(STDERR_FILENO));
@@ -61,7 +62,9 @@ absl::StatusOr<OciStreams> Streams(const Arguments& arguments) {
         "--preserve-fds: at most ", kMaxPreserved, " can be preserved"));
   }
   for (int fd = kFirstPreserved; fd < kFirstPreserved + *preserved; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) {
+    // What was inherited is not close-on-exec; what was opened here is.
+    const int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || (flags & FD_CLOEXEC) != 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("--preserve-fds: descriptor ", fd, " is not open"));
     }
@@ -73,12 +76,13 @@ absl::StatusOr<OciStreams> Streams(const Arguments& arguments) {
 absl::StatusOr<caisson::OciProcess> CreateContainer(const OciRuntime& runtime,
                                                     const Context& context,
                                                     const Arguments& arguments,
-                                                    const std::string& id) {
+                                                    const std::string& id,
+                                                    bool detach) {
   caisson::OciCreateOptions options;
   options.bundle = arguments.Has("bundle") ? arguments.Get("bundle") : ".";
   options.pid_file = arguments.Get("pid-file");
   options.new_session_keyring = !arguments.Has("no-new-keyring");
-  auto streams = Streams(arguments);
+  auto streams = Streams(arguments, detach);
   if (!streams.ok()) return streams.status();
   options.streams = *std::move(streams);
   auto process = runtime.Create(id, options);
@@ -87,12 +91,12 @@ absl::StatusOr<caisson::OciProcess> CreateContainer(const OciRuntime& runtime,
   return process;
 }
 
-absl::Status CheckDetachedTerminal(const caisson::OciProcess& process,
-                                   bool detach) {
-  if (!detach || !process.terminal.valid()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "cannot allocate tty if caisson-oci will detach without setting console "
-      "socket");
+absl::Status DeleteContainer(const OciRuntime& runtime, const Context& context,
+                             const std::string& id, bool force) {
+  std::vector<std::string> warnings;
+  const absl::Status status = runtime.Delete(id, force, &warnings);
+  for (const std::string& warning : warnings) context.warn(warning);
+  return status;
 }
 
 absl::StatusOr<int> Create(const Context& context, const Arguments& arguments) {
@@ -100,13 +104,9 @@ absl::StatusOr<int> Create(const Context& context, const Arguments& arguments) {
   if (!runtime.ok()) return runtime.status();
   const auto id = IdOf(arguments);
   if (!id.ok()) return id.status();
-  const auto process = CreateContainer(*runtime, context, arguments, *id);
+  const auto process =
+      CreateContainer(*runtime, context, arguments, *id, /*detach=*/true);
   if (!process.ok()) return process.status();
-  const absl::Status status = CheckDetachedTerminal(*process, true);
-  if (!status.ok()) {
-    runtime->Delete(*id, /*force=*/true).IgnoreError();
-    return status;
-  }
   return 0;
 }
 
@@ -117,17 +117,19 @@ absl::StatusOr<int> Run(const Context& context, const Arguments& arguments) {
   if (!id.ok()) return id.status();
   const bool detach = arguments.Has("detach");
   absl::Status status;
-  if (!detach && !arguments.Has("no-subreaper")) status = BecomeItsParent();
+  // With --no-subreaper as well: nobody else could be waited for.
+  if (!detach) status = BecomeItsParent();
   if (!status.ok()) return status;
-  const auto process = CreateContainer(*runtime, context, arguments, *id);
+  const auto process =
+      CreateContainer(*runtime, context, arguments, *id, detach);
   if (!process.ok()) return process.status();
-  status = CheckDetachedTerminal(*process, detach);
-  if (status.ok()) status = runtime->Start(*id);
+  status = runtime->Start(*id);
   if (status.ok() && detach) return 0;
   const auto code =
       status.ok() ? WaitInForeground(*process) : absl::StatusOr<int>(status);
   if (!status.ok() || !arguments.Has("keep")) {
-    const absl::Status deleted = runtime->Delete(*id, /*force=*/true);
+    const absl::Status deleted =
+        DeleteContainer(*runtime, context, *id, /*force=*/true);
     if (code.ok() && !deleted.ok()) return deleted;
   }
   return code;
@@ -160,22 +162,18 @@ absl::StatusOr<int> Exec(const Context& context, const Arguments& arguments) {
   if (!text.ok()) return text.status();
   options.process = *std::move(text);
   options.pid_file = arguments.Get("pid-file");
-  auto streams = Streams(arguments);
+  const bool detach = arguments.Has("detach");
+  auto streams = Streams(arguments, detach);
   if (!streams.ok()) return streams.status();
   options.streams = *std::move(streams);
-  const bool detach = arguments.Has("detach");
-  if (!detach && !arguments.Has("no-subreaper")) {
+  if (!detach) {
     const absl::Status status = BecomeItsParent();
     if (!status.ok()) return status;
   }
   const auto process = runtime->Exec(*id, options);
   if (!process.ok()) return process.status();
   for (const std::string& warning : process->warnings) context.warn(warning);
-  if (detach) {
-    const absl::Status status = CheckDetachedTerminal(*process, true);
-    if (!status.ok()) return status;
-    return 0;
-  }
+  if (detach) return 0;
   return WaitInForeground(*process);
 }
 
@@ -228,10 +226,8 @@ absl::StatusOr<int> Delete(const Context& context, const Arguments& arguments) {
   if (!runtime.ok()) return runtime.status();
   const auto id = IdOf(arguments);
   if (!id.ok()) return id.status();
-  std::vector<std::string> warnings;
   const absl::Status status =
-      runtime->Delete(*id, arguments.Has("force"), &warnings);
-  for (const std::string& warning : warnings) context.warn(warning);
+      DeleteContainer(*runtime, context, *id, arguments.Has("force"));
   if (!status.ok()) return status;
   return 0;
 }
@@ -386,10 +382,8 @@ std::vector<Option> With(std::vector<Option> options,
 
 std::vector<Command> Commands() {
   const std::vector<Option> create = {
-      {"bundle", true, "b"}, {"console-socket", true},
-      {"pid-file", true},    {"pidfd-socket", true},
-      {"no-pivot"},          {"no-new-keyring"},
-      {"preserve-fds", true}};
+      {"bundle", true, "b"}, {"console-socket", true}, {"pid-file", true},
+      {"no-pivot"},          {"no-new-keyring"},       {"preserve-fds", true}};
   std::vector<Option> update = {{"resources", true, "r"}};
   for (const std::string& name : LimitOptions()) update.push_back({name, true});
   return {

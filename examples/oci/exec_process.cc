@@ -13,9 +13,9 @@ namespace {
 
 using nlohmann::json;
 
-absl::StatusOr<json> ParseUser(const std::string& text) {
+// What is not given stays as the container's program has it.
+absl::Status ChangeUser(const std::string& text, json& user) {
   const std::vector<std::string> parts = absl::StrSplit(text, ':');
-  json user = {{"uid", 0}, {"gid", 0}};
   const char* const names[] = {"uid", "gid"};
   for (size_t i = 0; i < parts.size(); ++i) {
     uint32_t id = 0;
@@ -25,7 +25,7 @@ absl::StatusOr<json> ParseUser(const std::string& text) {
     }
     user[names[i]] = id;
   }
-  return user;
+  return absl::OkStatus();
 }
 
 void AddCapabilities(const std::vector<std::string>& names, json& process) {
@@ -44,9 +44,9 @@ absl::Status Change(const Arguments& arguments, json& process) {
     process["env"].push_back(variable);
   }
   if (arguments.Has("user")) {
-    auto user = ParseUser(arguments.Get("user"));
-    if (!user.ok()) return user.status();
-    process["user"] = *std::move(user);
+    const absl::Status status =
+        ChangeUser(arguments.Get("user"), process["user"]);
+    if (!status.ok()) return status;
   }
   for (const std::string& text : arguments.GetAll("additional-gids")) {
     uint32_t group = 0;
@@ -86,6 +86,8 @@ absl::StatusOr<std::string> ExecProcess(const std::string& config,
     return absl::NotFoundError(absl::StrCat(
         "--process ", arguments.Get("process"), " cannot be read"));
   }
+  const absl::Status text = arguments.CheckIsUtf8();
+  if (!text.ok()) return text;
   json document = json::parse(config, nullptr, /*allow_exceptions=*/false);
   if (!document.is_object() || !document["process"].is_object()) {
     return absl::FailedPreconditionError(

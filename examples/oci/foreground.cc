@@ -66,13 +66,14 @@ absl::StatusOr<int> Collect(pid_t pid) {
 }  // namespace
 
 absl::Status BecomeItsParent() {
+  const sigset_t set = Forwarded();
+  sigprocmask(SIG_BLOCK, &set, nullptr);
   if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0) return absl::OkStatus();
   return Errno("prctl(PR_SET_CHILD_SUBREAPER)");
 }
 
 absl::StatusOr<int> WaitInForeground(const caisson::OciProcess& process) {
   const sigset_t set = Forwarded();
-  sigprocmask(SIG_BLOCK, &set, nullptr);
   const UniqueFd signals(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals.valid()) return Errno("signalfd");
   std::unique_ptr<caisson::Console> console;

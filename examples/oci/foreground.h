@@ -9,7 +9,8 @@
 
 namespace oci {
 
-// Before the process is made: it becomes a child of this program.
+// Before the process is made: it becomes a child of this program. Signals that
+// come from now on wait for WaitInForeground().
 absl::Status BecomeItsParent();
 
 // Forwards signals and, with a terminal, moves its bytes until the process has

@@ -175,5 +175,5 @@ int main(int argc, char** argv) {
   const auto code = found->run(context, *arguments);
   if (code.ok()) return *code;
   Fail(log, code.status());
-  return command == "exec" || command == "run" ? 255 : 1;
+  return command == "exec" ? 255 : 1;
 }

@@ -156,7 +156,8 @@ void PrintList(const std::vector<caisson::OciState>& states, bool quiet,
     for (const auto& state : states) {
       list.push_back(json::parse(state.ToJson(), nullptr, false));
     }
-    std::cout << list.dump() << "\n";
+    std::cout << list.dump(-1, ' ', false, json::error_handler_t::replace)
+              << "\n";
     return;
   }
   size_t width = strlen("ID");

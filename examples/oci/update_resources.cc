@@ -74,6 +74,8 @@ std::vector<std::string> LimitOptions() {
 
 absl::StatusOr<std::string> UpdateResources(const Arguments& arguments) {
   if (arguments.Has("resources")) return ReadFrom(arguments.Get("resources"));
+  const absl::Status status = arguments.CheckIsUtf8();
+  if (!status.ok()) return status;
   json resources = json::object();
   for (const Limit& limit : kLimits) {
     if (!arguments.Has(limit.option)) continue;

@@ -84,6 +84,9 @@ struct OciStreams {
   // With a terminal (`process.terminal`): the UNIX socket (SOCK_STREAM) to
   // which its master is sent, with SCM_RIGHTS. Empty: OciProcess::terminal.
   std::string console_socket;
+  // A terminal without a console socket is an error, before anything is
+  // created: of a caller that does not stay, nobody would have its master.
+  bool needs_console_socket = false;
   // Further descriptors, with the numbers that they shall have.
   std::vector<InheritedFd> descriptors;
 };

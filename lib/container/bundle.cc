@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -175,6 +176,31 @@ const std::vector<std::string>& BundleParts::warnings() const {
 
 Bundle::Bundle(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
+namespace {
+
+// As it was called; but ".." behind a link leads where the kernel knows best.
+absl::StatusOr<std::string> AbsolutePath(const std::string& directory,
+                                         BorrowedFd opened) {
+  std::error_code error;
+  std::filesystem::path path = std::filesystem::absolute(directory, error);
+  if (!error && std::count(path.begin(), path.end(), "..") > 0) {
+    path = std::filesystem::read_symlink(
+        absl::StrCat("/proc/self/fd/", opened.get()), error);
+  }
+  if (error) {
+    return ErrnoError(error.value(),
+                      absl::StrCat("open(", Quoted(directory), ")"),
+                      {.path = directory});
+  }
+  std::string absolute = path.lexically_normal().string();
+  if (absolute.size() > 1) {
+    absolute = std::string(absl::StripSuffix(absolute, "/"));
+  }
+  return absolute;
+}
+
+}  // namespace
+
 absl::StatusOr<Bundle> Bundle::Load(const std::string& directory) {
   ASSIGN_OR_RETURN(const UniqueFd dir,
                    sys::Open(directory, O_PATH | O_DIRECTORY));
@@ -185,12 +211,8 @@ absl::StatusOr<Bundle> Bundle::Load(const std::string& directory) {
   ASSIGN_OR_RETURN(
       const std::string text,
       sys::ReadAll(file.borrow(), spec::kMaxDocumentBytes, kConfig));
-  std::error_code error;
-  std::string absolute =
-      std::filesystem::absolute(directory, error).lexically_normal().string();
-  if (absolute.size() > 1) {
-    absolute = std::string(absl::StripSuffix(absolute, "/"));
-  }
+  ASSIGN_OR_RETURN(const std::string absolute,
+                   AbsolutePath(directory, dir.borrow()));
   return Parse(absolute, text);
 }
 

@@ -150,6 +150,13 @@ void UseStreams(const OciStreams& streams, ProcessSpec& spec) {
 }
 
 absl::Status CheckStreams(const OciStreams& streams, const ProcessSpec& spec) {
+  if (spec.terminal && streams.console_socket.empty() &&
+      streams.needs_console_socket) {
+    // As runc says it.
+    return absl::InvalidArgumentError(
+        "cannot allocate tty if caisson will detach without setting console "
+        "socket");
+  }
   if (streams.console_socket.empty() || spec.terminal) return absl::OkStatus();
   return absl::InvalidArgumentError(
       "a console socket is for a process with a terminal (process.terminal)");
