@@ -133,8 +133,7 @@ std::vector<Flag> Flags(Options& o) {
        }},
       {0, "cpus", "NUMBER", "limit CPU time, in CPUs",
        [&](const char* v) {
-         o.limits.cpu_quota = caisson::CpuQuota{absl::Milliseconds(100) *
-                                                ParseNumber(v, 0.01, 4096)};
+         o.limits.cpu_quota = Check(caisson::ParseCpus(v));
        }},
       {0, "pids-limit", "N", "limit the number of processes",
        [&](const char* v) {

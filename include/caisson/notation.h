@@ -16,6 +16,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "caisson/cgroup_limits.h"
+#include "caisson/hosts_entry.h"
 #include "caisson/net_endpoint.h"
 #include "caisson/root_fs.h"
 
@@ -55,6 +58,18 @@ absl::StatusOr<DeviceNode> ParseDeviceNode(absl::string_view text);
 // A number of bytes above 0, or one with b, k, m or g (powers of 1024), the
 // argument of --memory.
 absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
+
+// A number of CPUs above 0, such as "1.5", the argument of --cpus.
+absl::StatusOr<CpuQuota> ParseCpus(absl::string_view text);
+
+// "NAME:ADDRESS", the argument of --add-host; IPv4 or IPv6.
+absl::StatusOr<HostsEntry> ParseHostsEntry(absl::string_view text);
+
+// The argument of --since and --until: a duration before `now` ("90s",
+// "1h30m"), seconds since 1970 ("1700000000.5"), or RFC 3339
+// ("2026-01-31T15:04:05Z"), of which the zone (UTC), the seconds, or all of the
+// time of day may be left out.
+absl::StatusOr<absl::Time> ParseTime(absl::string_view text, absl::Time now);
 
 // The number of a signal: "TERM", "SIGTERM" in any case, "15", "RTMIN+3".
 absl::StatusOr<int> ParseSignal(absl::string_view text);

@@ -1,5 +1,6 @@
 #include "caisson/notation.h"
 
+#include <arpa/inet.h>
 #include <signal.h>
 #include <string.h>
 
@@ -201,6 +202,58 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {
     return Expected(text, "a number of bytes, or one with k, m or g");
   }
   return value << shift;
+}
+
+absl::StatusOr<CpuQuota> ParseCpus(absl::string_view text) {
+  double cpus = 0;
+  CpuQuota quota;
+  // SimpleAtod() also takes "inf", "nan" and "0x1".
+  if (text.find_first_not_of("0123456789.") != absl::string_view::npos ||
+      !absl::SimpleAtod(text, &cpus) || cpus < 0.01 || cpus > 65536) {
+    return Expected(text, "a number of CPUs, at least 0.01");
+  }
+  quota.quota = absl::Trunc(quota.period * cpus, absl::Microseconds(1));
+  return quota;
+}
+
+absl::StatusOr<HostsEntry> ParseHostsEntry(absl::string_view text) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(text, absl::MaxSplits(':', 1));
+  const std::string address(parts.second);
+  in6_addr parsed;
+  if (parts.first.empty() ||
+      parts.first.find_first_of(" \t\n#") != absl::string_view::npos ||
+      (::inet_pton(AF_INET, address.c_str(), &parsed) != 1 &&
+       ::inet_pton(AF_INET6, address.c_str(), &parsed) != 1)) {
+    return Expected(text, "NAME:ADDRESS");
+  }
+  return HostsEntry{address, {std::string(parts.first)}};
+}
+
+absl::StatusOr<absl::Time> ParseTime(absl::string_view text, absl::Time now) {
+  double seconds = 0;
+  // A year alone would be one, too; nobody means 1970.
+  if (!text.empty() &&
+      text.find_first_not_of("0123456789.") == absl::string_view::npos &&
+      absl::SimpleAtod(text, &seconds)) {
+    return absl::UnixEpoch() + absl::Seconds(seconds);
+  }
+  absl::Duration ago;
+  if (absl::ParseDuration(text, &ago) && ago >= absl::ZeroDuration() &&
+      ago < absl::InfiniteDuration()) {
+    return now - ago;
+  }
+  absl::Time time;
+  for (const char* format : {absl::RFC3339_full, "%Y-%m-%dT%H:%M:%E*S",
+                             "%Y-%m-%dT%H:%M", "%Y-%m-%d"}) {
+    if (!text.empty() && absl::ascii_isdigit(text[0]) &&
+        absl::ParseTime(format, text, &time, nullptr)) {
+      return time;
+    }
+  }
+  return Expected(text,
+                  "a duration (\"10m\"), seconds since 1970, or a time "
+                  "(\"2026-01-31T15:04:05Z\")");
 }
 
 absl::StatusOr<int> ParseSignal(absl::string_view text) {

@@ -134,6 +134,60 @@ TEST(NotationTest, Bytes) {
   }
 }
 
+TEST(NotationTest, Cpus) {
+  ASSERT_OK_AND_ASSIGN(const CpuQuota quota, ParseCpus("1.5"));
+  EXPECT_EQ(quota.quota, absl::Milliseconds(150));
+  EXPECT_EQ(quota.period, absl::Milliseconds(100));
+  EXPECT_EQ(ParseCpus("0.01")->quota, absl::Milliseconds(1));
+  EXPECT_EQ(ParseCpus("2")->quota, absl::Milliseconds(200));
+  for (const char* bad : {"", "0", "-1", "0.009", "inf", "nan", "0x1", "1e3",
+                          "1 ", "1.5.5", "65537"}) {
+    EXPECT_THAT(ParseCpus(bad), StatusIs(absl::StatusCode::kInvalidArgument,
+                                         HasSubstr("number of CPUs")))
+        << bad;
+  }
+}
+
+TEST(NotationTest, Hosts) {
+  ASSERT_OK_AND_ASSIGN(HostsEntry host, ParseHostsEntry("db:10.0.0.7"));
+  EXPECT_EQ(host.address, "10.0.0.7");
+  EXPECT_THAT(host.names, ElementsAre("db"));
+  ASSERT_OK_AND_ASSIGN(host, ParseHostsEntry("db:fe80::1"));
+  EXPECT_EQ(host.address, "fe80::1");
+  for (const char* bad : {"", "db", "db:", ":10.0.0.7", "db:10.0.0", "db:name",
+                          "a b:10.0.0.7", "a\nb:10.0.0.7", "#a:10.0.0.7"}) {
+    EXPECT_THAT(
+        ParseHostsEntry(bad),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("NAME:ADDRESS")))
+        << bad;
+  }
+}
+
+TEST(NotationTest, Times) {
+  const absl::Time now = absl::FromUnixSeconds(1'700'000'000);
+  const auto seconds = [&](const char* text) {
+    const auto time = ParseTime(text, now);
+    EXPECT_OK(time.status());
+    return time.ok() ? absl::ToDoubleSeconds(*time - now) : 0.0;
+  };
+  EXPECT_EQ(seconds("90s"), -90);
+  EXPECT_EQ(seconds("1h30m"), -5400);
+  EXPECT_EQ(seconds("1700000000"), 0);
+  EXPECT_EQ(seconds("1700000000.5"), 0.5);
+  EXPECT_EQ(seconds("2023-11-14T22:13:20Z"), 0);
+  EXPECT_EQ(seconds("2023-11-14T23:13:21+01:00"), 1);
+  EXPECT_EQ(seconds("2023-11-14T22:13:20.25"), 0.25);
+  EXPECT_EQ(seconds("2023-11-14T22:13"), -20);
+  EXPECT_EQ(seconds("2023-11-15"), 6400);
+  for (const char* bad : {"", "-90s", "inf", "yesterday", "1.2.3", "2023-13-01",
+                          "1h x", "infinite-future", "2023-11-14T22:13:20Zx"}) {
+    EXPECT_THAT(ParseTime(bad, now),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("expected a duration")))
+        << bad;
+  }
+}
+
 TEST(NotationTest, AdditionsWin) {
   EXPECT_THAT(MergeEnvironment({"A=1", "B=2", "AB=3"}, {"A=x", "C=y", "C=z"}),
               ElementsAre("A=x", "B=2", "AB=3", "C=z"));
