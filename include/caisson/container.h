@@ -67,6 +67,12 @@ struct ContainerInfo {
   ContainerSpec spec;
   std::string image_id;  // "sha256:..."; empty without an image
   absl::Time created;
+  // What the spec and the image make together; empty with a bundle.
+  std::vector<std::string> argv;
+  std::vector<std::string> env;
+  std::string working_dir;
+  std::string user;
+  std::map<std::string, std::string> labels;
   ContainerStatus status = ContainerStatus::kCreated;
 
   // Of the run that goes on, or of the last one.
@@ -219,7 +225,8 @@ class [[nodiscard]] Container final {
   // Stop() if it runs, and Start().
   absl::Status Restart(
       std::optional<absl::Duration> grace = std::nullopt) const;
-  // Sends a signal to the first process. After SIGKILL it is not started again.
+  // Sends a signal to the first process. After SIGKILL, and after its stop
+  // signal, it is not started again.
   absl::Status Kill(int signal = 9) const;
   absl::Status Pause() const;
   absl::Status Resume() const;

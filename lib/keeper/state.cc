@@ -79,6 +79,11 @@ absl::StatusOr<ContainerInfo> InfoOf(const Observed& observed) {
   ASSIGN_OR_RETURN(info.spec, FromRecord(record.spec()));
   info.image_id = record.image_id();
   info.created = FromUnixNanoseconds(record.created_unix_ns());
+  info.argv.assign(record.argv().begin(), record.argv().end());
+  info.env.assign(record.env().begin(), record.env().end());
+  if (info.spec.bundle.empty()) info.working_dir = record.working_dir();
+  info.user = record.user();
+  info.labels.insert(record.labels().begin(), record.labels().end());
   info.status = static_cast<ContainerStatus>(state.status());
   info.pid = state.pid();
   info.keeper_pid = observed.has_keeper ? state.keeper_pid() : 0;

@@ -238,6 +238,11 @@ TEST_F(ContainerTest, AnImageFromCreateToRemove) {
   EXPECT_EQ(info.spec.name, "web");
   EXPECT_TRUE(absl::StartsWith(info.image_id, "sha256:"));
   EXPECT_EQ(info.started, absl::InfinitePast());
+  EXPECT_EQ(info.argv, spec.command);
+  EXPECT_THAT(info.env, Contains("WHO=me"));
+  EXPECT_THAT(info.env, Contains(::testing::StartsWith("PATH=")));
+  EXPECT_EQ(info.working_dir, "/");
+  EXPECT_EQ(info.labels, spec.labels);
 
   ASSERT_OK(container.Start());
   EXPECT_THAT(container.Wait(absl::Now() + kPatience).value_or(-1), 7);
