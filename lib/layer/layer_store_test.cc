@@ -439,6 +439,13 @@ TEST_F(LayerStoreTest, MissingFilesAreNamed) {
 
 // ---- the directory --------------------------------------------------------
 
+TEST_F(LayerStoreTest, TakesADirectoryThatOtherStoresHaveMade) {
+  const std::string path = temp_.path() + "/all";
+  fs::create_directories(path + "/containers");
+  fs::create_directories(path + "/volumes");
+  EXPECT_OK(LayerStore::Open({.path = path}));
+}
+
 TEST_F(LayerStoreTest, RefusesADirectoryThatIsNoStore) {
   Write("precious", "data");
   EXPECT_THAT(LayerStore::Open({.path = temp_.path()}),

@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <climits>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/store_lock.h"
@@ -60,16 +62,22 @@ absl::Status MakePrivate(BorrowedFd root, const std::string& path) {
 // Refuses to turn a directory with other things in it into a store.
 absl::Status CheckIsStoreOrEmpty(BorrowedFd root, const std::string& path) {
   ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(root));
-  const auto is = [](const char* name) {
-    return [name](const std::string& entry) { return entry == name; };
-  };
-  if (std::any_of(names.begin(), names.end(), is(kLockFile)) ||
-      std::all_of(names.begin(), names.end(), is("lost+found"))) {
+  // What stores of the library have in it by default, whichever is opened first
+  // (ContainerStoreOptions), and what a file system has of its own.
+  constexpr std::array<absl::string_view, 4> kHarmless = {
+      "containers", "ids", "lost+found", "volumes"};
+  const auto foreign =
+      std::find_if(names.begin(), names.end(), [&](const std::string& name) {
+        return std::find(kHarmless.begin(), kHarmless.end(), name) ==
+               kHarmless.end();
+      });
+  if (foreign == names.end() ||
+      std::find(names.begin(), names.end(), kLockFile) != names.end()) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(
       absl::StrCat(Quoted(path), " is neither empty nor a layer store (it has ",
-                   Quoted(names.front()), " but no ", Quoted(kLockFile), ")"));
+                   Quoted(*foreign), " but no ", Quoted(kLockFile), ")"));
 }
 
 // Makes an empty file, mode 0600 whatever the umask, unless it is there. SQLite
