@@ -1,7 +1,7 @@
 // New images: from what a container changed, from several layers of one image,
 // from a tar of a root file system.
 //
-//   ASSIGN_OR_RETURN(Image built, store.Commit(base, top, {
+//   ASSIGN_OR_RETURN(Image built, store.Commit(base, top.upper(), {
 //       .name = "app:2", .changes = {.cmd = {{"/app", "--serve"}}}}));
 //
 //   // One layer instead of the topmost ones, or of all of them:

@@ -1,12 +1,12 @@
 // What a container changed: the list, and the layer that it makes.
 //
-//   ASSIGN_OR_RETURN(auto changes, store.Diff(top, layers));
+//   ASSIGN_OR_RETURN(auto changes, store.Diff(top.upper(), layers));
 //   for (const LayerChange& change : changes) puts(change.ToString().c_str());
 //
 //   // The same as an OCI layer, byte for byte reproducible:
-//   RETURN_IF_ERROR(store.WriteDiff(top, layers, file));
+//   RETURN_IF_ERROR(store.WriteDiff(top.upper(), layers, file));
 //   // All of the tree, as `docker export` writes it:
-//   RETURN_IF_ERROR(store.Export(top, layers, file));
+//   RETURN_IF_ERROR(store.Export(top.upper(), layers, file));
 //
 // Only what differs is listed and written: a file that was opened for writing
 // and left as it was is not, a directory is if anything in it is. The writable

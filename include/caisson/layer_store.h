@@ -303,23 +303,28 @@ class [[nodiscard]] LayerStore final {
   // another WritableLayer (or a duplicate of its lock) holds it.
   absl::StatusOr<WritableLayer> OpenWritableLayer(absl::string_view name) const;
 
-  // What `top` changes in `lower`, the layers that it was made for, sorted by
-  // path; see layer_diff.h.
+  // Opens the upper directory of a kept layer for Diff, Commit and the like,
+  // whether or not a container is using it. No lock: if it is destroyed
+  // meanwhile, so is what they read.
+  absl::StatusOr<UniqueFd> OpenUpper(absl::string_view name) const;
+
+  // What `upper` (WritableLayer::upper, OpenUpper) changes in `lower`, the
+  // layers that it was made for, sorted by path; see layer_diff.h.
   absl::StatusOr<std::vector<LayerChange>> Diff(
-      const WritableLayer& top, const LayerSet& lower,
+      BorrowedFd upper, const LayerSet& lower,
       const DiffOptions& options = {}) const;
 
   // The same as a layer (OCI image-spec, layer.md): an uncompressed tar,
   // written to `out`, a file, socket or pipe. Whoever passes a pipe has SIGPIPE
   // ignored or blocked. After a failure some of it has been written.
-  absl::Status WriteDiff(const WritableLayer& top, const LayerSet& lower,
+  absl::Status WriteDiff(BorrowedFd upper, const LayerSet& lower,
                          BorrowedFd out, const DiffOptions& options = {}) const;
 
-  // Makes an image of `base` and a layer of what `top` changes in it; a default
-  // Image as base has no layers. Without changes there is no layer. The image
-  // is durable when this returns; after a failure there is nothing of it. See
-  // image_commit.h.
-  absl::StatusOr<Image> Commit(const Image& base, const WritableLayer& top,
+  // Makes an image of `base` and a layer of what `upper` changes in it; a
+  // default Image as base has no layers. Without changes there is no layer. The
+  // image is durable when this returns; after a failure there is nothing of it.
+  // See image_commit.h.
+  absl::StatusOr<Image> Commit(const Image& base, BorrowedFd upper,
                                const CommitOptions& options = {});
 
   // Makes an image with the `keep` bottom layers of `base`, and one layer of
@@ -339,8 +344,8 @@ class [[nodiscard]] LayerStore final {
   // tar without whiteouts; as WriteDiff otherwise.
   absl::Status Export(const LayerSet& layers, BorrowedFd out,
                       const DiffOptions& options = {}) const;
-  absl::Status Export(const WritableLayer& top, const LayerSet& lower,
-                      BorrowedFd out, const DiffOptions& options = {}) const;
+  absl::Status Export(BorrowedFd upper, const LayerSet& lower, BorrowedFd out,
+                      const DiffOptions& options = {}) const;
 
   // Names of the kept layers, sorted.
   absl::StatusOr<std::vector<std::string>> ListWritableLayers() const;

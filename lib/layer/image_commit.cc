@@ -33,8 +33,7 @@ LayerTarOptions TarOptions(LayerStoreFormat format,
 
 }  // namespace
 
-absl::StatusOr<Image> LayerStore::Commit(const Image& base,
-                                         const WritableLayer& top,
+absl::StatusOr<Image> LayerStore::Commit(const Image& base, BorrowedFd upper,
                                          const CommitOptions& options) {
   std::optional<LayerSet> lower;
   std::vector<BorrowedFd> lowers;
@@ -43,7 +42,7 @@ absl::StatusOr<Image> LayerStore::Commit(const Image& base,
     lowers = lower->dirs();
   }
   LayerTarOptions what = TarOptions(impl_->options.format, options);
-  what.changes.tops = {top.upper()};
+  what.changes.tops = {upper};
   what.changes.lowers = lowers;
   LayerTarSource tar(std::move(what));
   return layer::BuildImage(impl_->dir, *impl_->index, impl_->options,

@@ -76,7 +76,7 @@ TEST_F(ImageCommitTest, ACommitIsAnImage) {
   const Image base = ImportSample(store);
   WritableLayer top = Changed(store, base);
   ASSERT_OK_AND_ASSIGN(const Image image,
-                       store.Commit(base, top,
+                       store.Commit(base, top.upper(),
                                     {.name = "app:2",
                                      .changes = {.env = {"SEED=other", "NEW=1"},
                                                  .cmd = {{"/new"}},
@@ -116,7 +116,7 @@ TEST_F(ImageCommitTest, ACommitIsAnImage) {
   // It hides what was deleted, and changes nothing in itself.
   ASSERT_OK_AND_ASSIGN(WritableLayer empty,
                        again.CreateWritableLayer({.lower = &layers}));
-  ASSERT_OK_AND_ASSIGN(const auto changes, again.Diff(empty, layers));
+  ASSERT_OK_AND_ASSIGN(const auto changes, again.Diff(empty.upper(), layers));
   EXPECT_THAT(changes, IsEmpty());
 }
 
@@ -128,7 +128,7 @@ TEST_F(ImageCommitTest, TheSameChangesAreTheSameImage) {
     const Image base = ImportSample(store);
     WritableLayer top = Changed(store, base);
     ASSERT_OK_AND_ASSIGN(const Image image,
-                         store.Commit(base, top, {.created = kBirth}));
+                         store.Commit(base, top.upper(), {.created = kBirth}));
     if (first.empty()) first = image.id;
     EXPECT_EQ(image.id, first);
     EXPECT_THAT(image.names, IsEmpty());
@@ -143,7 +143,7 @@ TEST_F(ImageCommitTest, WithoutChangesThereIsNoLayer) {
                        store.CreateWritableLayer({.lower = &lower}));
   ASSERT_OK_AND_ASSIGN(
       const Image image,
-      store.Commit(base, top, {.changes = {.user = "nobody"}}));
+      store.Commit(base, top.upper(), {.changes = {.user = "nobody"}}));
   EXPECT_THAT(image.layers, SizeIs(2));
   EXPECT_TRUE(image.history.back().empty_layer);
   EXPECT_EQ(image.config.user, "nobody");
@@ -155,7 +155,7 @@ TEST_F(ImageCommitTest, WithoutABaseThereIsOneLayer) {
   ASSERT_OK_AND_ASSIGN(WritableLayer top, store.CreateWritableLayer());
   ASSERT_EQ(::mkdirat(top.upper().get(), "dir", 0755), 0);
   ASSERT_OK_AND_ASSIGN(const Image image,
-                       store.Commit(Image(), top, {.name = "scratch"}));
+                       store.Commit(Image(), top.upper(), {.name = "scratch"}));
   EXPECT_THAT(image.layers, SizeIs(1));
   EXPECT_EQ(image.config.platform.ToString(), HostPlatform().ToString());
 }
@@ -223,13 +223,14 @@ TEST_F(ImageCommitTest, FailuresLeaveNothing) {
             0);
   CommitOptions cancelled;
   cancelled.diff.progress = [](uint64_t) { return false; };
-  EXPECT_THAT(store.Commit(base, top, cancelled),
+  EXPECT_THAT(store.Commit(base, top.upper(), cancelled),
               StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
-  EXPECT_THAT(store.Commit(base, top, {.name = "Not/A Name"}),
+  EXPECT_THAT(store.Commit(base, top.upper(), {.name = "Not/A Name"}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("Name")));
-  EXPECT_THAT(store.Commit(base, top, {.changes = {.env = {"novalue"}}}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("expected \"NAME=value\"")));
+  EXPECT_THAT(
+      store.Commit(base, top.upper(), {.changes = {.env = {"novalue"}}}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("expected \"NAME=value\"")));
   EXPECT_THAT(
       store.ImportRootFs(Write("bad.tar", std::string(1024, 'x'))),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no tar header")));
@@ -261,7 +262,7 @@ TEST_F(ImageCommitTest, AKilledCommitLeavesNothingAfterRecover) {
         if (reports++ == stop) ::kill(::getpid(), SIGKILL);
         return true;
       };
-      EXPECT_OK(own.Commit(base, *kept, options));
+      EXPECT_OK(own.Commit(base, kept->upper(), options));
       return true;
     });
     if (WIFEXITED(status)) {

@@ -186,7 +186,7 @@ TEST_F(ImageSaveTest, ACommittedImageCanBeSaved) {
   ASSERT_OK_AND_ASSIGN(WritableLayer top, store.CreateWritableLayer());
   ASSERT_EQ(::mkdirat(top.upper().get(), "dir", 0755), 0);
   ASSERT_OK_AND_ASSIGN(const Image image,
-                       store.Commit(Image(), top, {.name = "made"}));
+                       store.Commit(Image(), top.upper(), {.name = "made"}));
   ASSERT_OK(store.Save({"made"}, Path("out.tar")));
   ASSERT_OK_AND_ASSIGN(LayerStore other,
                        LayerStore::Open({.path = Path("other")}));

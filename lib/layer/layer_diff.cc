@@ -41,10 +41,9 @@ absl::Status WriteTar(LayerChangesOptions changes, const DiffOptions& options,
 }  // namespace
 
 absl::StatusOr<std::vector<LayerChange>> LayerStore::Diff(
-    const WritableLayer& top, const LayerSet& lower,
-    const DiffOptions& options) const {
+    BorrowedFd upper, const LayerSet& lower, const DiffOptions& options) const {
   LayerChangesOptions what = OptionsFor(impl_->options.format, options);
-  what.tops = {top.upper()};
+  what.tops = {upper};
   what.lowers = lower.dirs();
   LayerChanges changes(std::move(what));
   std::vector<LayerChange> list;
@@ -62,11 +61,11 @@ absl::StatusOr<std::vector<LayerChange>> LayerStore::Diff(
   return list;
 }
 
-absl::Status LayerStore::WriteDiff(const WritableLayer& top,
-                                   const LayerSet& lower, BorrowedFd out,
+absl::Status LayerStore::WriteDiff(BorrowedFd upper, const LayerSet& lower,
+                                   BorrowedFd out,
                                    const DiffOptions& options) const {
   LayerChangesOptions what = OptionsFor(impl_->options.format, options);
-  what.tops = {top.upper()};
+  what.tops = {upper};
   what.lowers = lower.dirs();
   return WriteTar(std::move(what), options, out);
 }
@@ -79,12 +78,12 @@ absl::Status LayerStore::Export(const LayerSet& layers, BorrowedFd out,
   return WriteTar(std::move(what), options, out);
 }
 
-absl::Status LayerStore::Export(const WritableLayer& top, const LayerSet& lower,
+absl::Status LayerStore::Export(BorrowedFd upper, const LayerSet& lower,
                                 BorrowedFd out,
                                 const DiffOptions& options) const {
   LayerChangesOptions what = OptionsFor(impl_->options.format, options);
   what.tops = lower.dirs();
-  what.tops.insert(what.tops.begin(), top.upper());
+  what.tops.insert(what.tops.begin(), upper);
   what.all = true;
   return WriteTar(std::move(what), options, out);
 }

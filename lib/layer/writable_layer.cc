@@ -169,6 +169,15 @@ absl::StatusOr<WritableLayer> LayerStore::OpenWritableLayer(
   return opened;
 }
 
+absl::StatusOr<UniqueFd> LayerStore::OpenUpper(absl::string_view name) const {
+  RETURN_IF_ERROR(CheckName(name));
+  auto upper =
+      sys::OpenDirectory(impl_->dir.kept(), absl::StrCat(name, "/", kUpper));
+  if (!absl::IsNotFound(upper.status())) return upper;
+  return absl::NotFoundError(absl::StrCat("there is no kept writable layer ",
+                                          Quoted(name), " in the store"));
+}
+
 absl::StatusOr<std::vector<std::string>> LayerStore::ListWritableLayers()
     const {
   ASSIGN_OR_RETURN(std::vector<std::string> names,

@@ -309,7 +309,7 @@ TEST_F(WritableLayerTest, TellsWhatWasChanged) {
   ASSERT_OK_AND_ASSIGN(LayerSet lower, store.OpenLayers(images[0]));
   ASSERT_OK_AND_ASSIGN(WritableLayer top,
                        store.CreateWritableLayer({.lower = &lower}));
-  ASSERT_OK_AND_ASSIGN(auto changes, store.Diff(top, lower));
+  ASSERT_OK_AND_ASSIGN(auto changes, store.Diff(top.upper(), lower));
   EXPECT_THAT(changes, IsEmpty());
   // As overlayfs would have written it.
   ASSERT_TRUE(WriteFileIn(top.upper(), "new", "x"));
@@ -318,7 +318,7 @@ TEST_F(WritableLayerTest, TellsWhatWasChanged) {
   ASSERT_OK_AND_ASSIGN(const LayerUsage usage, top.Usage());
   EXPECT_EQ(usage.files, 3u);
   EXPECT_GE(usage.bytes, 2u * 512);
-  ASSERT_OK_AND_ASSIGN(changes, store.Diff(top, lower));
+  ASSERT_OK_AND_ASSIGN(changes, store.Diff(top.upper(), lower));
   std::vector<std::string> lines;
   for (const LayerChange& change : changes) lines.push_back(change.ToString());
   EXPECT_THAT(lines, ElementsAre("D /layer0", "A /new", "C /shared"));
@@ -327,15 +327,25 @@ TEST_F(WritableLayerTest, TellsWhatWasChanged) {
     return UniqueFd(::open((temp_.path() + "/" + name).c_str(),
                            O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   };
-  ASSERT_OK(store.WriteDiff(top, lower, create("diff.tar").borrow()));
+  ASSERT_OK(store.WriteDiff(top.upper(), lower, create("diff.tar").borrow()));
   EXPECT_THAT(NamesInTar(temp_.path() + "/diff.tar"),
               ElementsAre("./", ".wh.layer0", "new", "shared"));
-  ASSERT_OK(store.Export(top, lower, create("all.tar").borrow()));
+  ASSERT_OK(store.Export(top.upper(), lower, create("all.tar").borrow()));
   EXPECT_THAT(NamesInTar(temp_.path() + "/all.tar"),
               ElementsAre("./", "layer1", "new", "shared"));
   ASSERT_OK(store.Export(lower, create("image.tar").borrow()));
   EXPECT_THAT(NamesInTar(temp_.path() + "/image.tar"),
               ElementsAre("./", "layer0", "layer1", "shared"));
+  // Also while somebody else has it.
+  ASSERT_OK(top.Keep("kept"));
+  EXPECT_THAT(
+      store.OpenWritableLayer("kept"),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("in use")));
+  ASSERT_OK_AND_ASSIGN(const UniqueFd upper, store.OpenUpper("kept"));
+  EXPECT_THAT(*store.Diff(upper.borrow(), lower), SizeIs(3));
+  EXPECT_THAT(store.OpenUpper("other"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("other")));
+  EXPECT_FALSE(store.OpenUpper("../kept").ok());
   DiffOptions cancelled;
   cancelled.progress = [](uint64_t) { return false; };
   ASSERT_EQ(::ftruncate(UniqueFd(::openat(top.upper().get(), "new",
@@ -343,9 +353,9 @@ TEST_F(WritableLayerTest, TellsWhatWasChanged) {
                             .get(),
                         4 << 20),
             0);
-  EXPECT_THAT(
-      store.WriteDiff(top, lower, create("none.tar").borrow(), cancelled),
-      StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
+  EXPECT_THAT(store.WriteDiff(top.upper(), lower, create("none.tar").borrow(),
+                              cancelled),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
 }
 
 }  // namespace

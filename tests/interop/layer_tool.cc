@@ -87,7 +87,7 @@ absl::Status Commit(LayerStore& store, const Arguments& args) {
     return absl::InternalError("the command failed");
   }
   ASSIGN_OR_RETURN(const Image image,
-                   store.Commit(base, top, Named(args.at(1))));
+                   store.Commit(base, top.upper(), Named(args.at(1))));
   Print(image.id);
   return absl::OkStatus();
 }
