@@ -25,7 +25,7 @@ namespace caisson::runtime {
 namespace {
 
 constexpr size_t kMaxStat = 4096;
-constexpr absl::Duration kExitPoll = absl::Milliseconds(1);
+constexpr absl::Duration kExitPoll = absl::Milliseconds(10);
 
 absl::StatusOr<std::string> ReadProc(const std::string& path) {
   return sys::ReadFileAt(BorrowedFd(AT_FDCWD), absl::StrCat("/proc/", path),

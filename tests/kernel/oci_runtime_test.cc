@@ -796,7 +796,7 @@ TEST_F(OciRuntimeTest, ForcedDeletionFindsTheFirstProcessOutsideOfItsGroup) {
   ASSERT_THAT(ReadText(absl::StrCat("/proc/", process.pid, "/cgroup")),
               Not(HasSubstr(group_)));
   EXPECT_OK(runtime_->Delete("web", /*force=*/true));
-  EXPECT_TRUE(IsReadable(process.pidfd.borrow(), 0));
+  EXPECT_TRUE(IsReadable(process.pidfd.borrow()));
   EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
 }
 
