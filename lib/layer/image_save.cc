@@ -1,12 +1,7 @@
 // LayerStore::Save: images out of the store.
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,9 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "caisson/error.h"
 #include "caisson/image_archive.h"
 #include "caisson/layer_store.h"
 #include "lib/base/errno_error.h"
@@ -28,10 +21,9 @@
 #include "lib/layer/image_name.h"
 #include "lib/layer/image_spec.h"
 #include "lib/layer/layer_store_impl.h"
+#include "lib/layer/save_target.h"
 #include "lib/layer/tar_split.h"
 #include "lib/sys/open.h"
-#include "lib/sys/owned_dir.h"
-#include "lib/sys/remove_tree.h"
 
 namespace caisson {
 namespace layer {
@@ -297,77 +289,6 @@ class ImageSaver final {
   uint64_t bytes_ = 0;
 };
 
-// Removes what it has made of `path` unless it was finished.
-absl::Status SaveToLayout(const std::string& path,
-                          const std::function<absl::Status(BorrowedFd)>& save) {
-  const bool made = ::mkdir(path.c_str(), 0755) == 0;
-  if (!made && errno != EEXIST) {
-    return ErrnoError(errno, absl::StrCat("mkdir(", Quoted(path), ")"),
-                      {.step = "layer.save", .path = path});
-  }
-  ASSIGN_OR_RETURN(const UniqueFd dir, sys::Open(path, O_RDONLY | O_DIRECTORY));
-  // It must be empty, so all that is in it afterwards is ours.
-  ASSIGN_OR_RETURN(auto check, ArchiveWriter::ToDirectory(dir.borrow()));
-  const absl::Status status = save(dir.borrow());
-  if (status.ok()) return status;
-  sys::RemoveContents(dir.borrow()).IgnoreError();
-  if (made) ::rmdir(path.c_str());
-  return status;
-}
-
-// Where a file cannot be made without a name (some network and stacked file
-// systems): under another name, which stays behind if this process is killed.
-absl::Status SaveByRename(const std::string& path,
-                          const std::function<absl::Status(BorrowedFd)>& save) {
-  ASSIGN_OR_RETURN(const std::string unique, sys::UniqueName());
-  const std::string partial = absl::StrCat(path, ".", unique);
-  ASSIGN_OR_RETURN(const UniqueFd file,
-                   sys::Open(partial, O_RDWR | O_CREAT | O_EXCL, 0644));
-  absl::Cleanup remove = [&partial] { ::unlink(partial.c_str()); };
-  RETURN_IF_ERROR(save(file.borrow()));
-  if (::fsync(file.get()) == 0 &&
-      ::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, path.c_str(),
-                  RENAME_NOREPLACE) == 0) {
-    std::move(remove).Cancel();
-    return absl::OkStatus();
-  }
-  return ErrnoError(errno, absl::StrCat("renameat2(", Quoted(path), ")"),
-                    {.step = "layer.save", .path = path});
-}
-
-// The file gets its name when it is complete and on disk.
-absl::Status SaveToFile(const std::string& path,
-                        const std::function<absl::Status(BorrowedFd)>& save) {
-  const size_t slash = path.rfind('/');
-  const std::string parent =
-      slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  absl::StatusOr<UniqueFd> unnamed =
-      sys::Open(parent, O_RDWR | O_TMPFILE, 0644);
-  const auto detail = GetErrorDetail(unnamed.status());
-  if (detail.has_value() &&
-      (detail->error == EOPNOTSUPP || detail->error == EISDIR)) {
-    return SaveByRename(path, save);
-  }
-  RETURN_IF_ERROR(unnamed.status());
-  const UniqueFd file = *std::move(unnamed);
-  RETURN_IF_ERROR(save(file.borrow()));
-  if (::fsync(file.get()) != 0) {
-    return ErrnoError(errno, absl::StrCat("fsync(", Quoted(path), ")"),
-                      {.step = "layer.save", .path = path});
-  }
-  const std::string link = absl::StrCat("/proc/self/fd/", file.get());
-  if (::linkat(AT_FDCWD, link.c_str(), AT_FDCWD, path.c_str(),
-               AT_SYMLINK_FOLLOW) != 0) {
-    return ErrnoError(errno, absl::StrCat("linkat(", Quoted(path), ")"),
-                      {.step = "layer.save", .path = path});
-  }
-  ASSIGN_OR_RETURN(const UniqueFd dir,
-                   sys::Open(parent, O_RDONLY | O_DIRECTORY));
-  if (::fsync(dir.get()) == 0) return absl::OkStatus();
-  return ErrnoError(errno, absl::StrCat("fsync(", Quoted(parent), ")"),
-                    {.step = "layer.save", .path = parent});
-}
-
 }  // namespace
 }  // namespace layer
 
@@ -411,7 +332,7 @@ absl::Status LayerStore::Save(const std::vector<std::string>& references,
     return Save(references, out, options);
   };
   const absl::Status status = options.format == ArchiveFormat::kOciLayout
-                                  ? layer::SaveToLayout(path, save)
+                                  ? layer::SaveToDirectory(path, save)
                                   : layer::SaveToFile(path, save);
   if (status.ok()) return status;
   return Annotate(status, absl::StrCat("save ", Quoted(path)));

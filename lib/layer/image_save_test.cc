@@ -14,6 +14,7 @@
 #include "caisson/tree_copy.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
+#include "lib/layer/save_target.h"
 #include "lib/layer/test_image.h"
 #include "lib/layer/test_store.h"
 #include "lib/layer/test_streams.h"
@@ -224,6 +225,26 @@ TEST_F(ImageSaveTest, FailuresLeaveNothing) {
       EXPECT_FALSE(fs::exists(Path("out")));
     }
   }
+}
+
+// As SaveToFile does where files cannot be made without a name.
+TEST_F(ImageSaveTest, ByAnotherName) {
+  const auto write = [](BorrowedFd out) {
+    EXPECT_EQ(::write(out.get(), "x", 1), 1);
+    return absl::OkStatus();
+  };
+  ASSERT_OK(SaveByRename(Path("made"), write));
+  EXPECT_EQ(ReadFile(Path("made")), "x");
+  EXPECT_THAT(SaveByRename(Path("made"), write),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("made")));
+  const auto fail = [](BorrowedFd) { return absl::CancelledError("no"); };
+  EXPECT_THAT(SaveByRename(Path("not"), fail),
+              StatusIs(absl::StatusCode::kCancelled, "no"));
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(temp_.path())) {
+    names.push_back(entry.path().filename());
+  }
+  EXPECT_THAT(names, ElementsAre("made"));
 }
 
 TEST_F(ImageSaveTest, UnpacksAsOneTree) {
