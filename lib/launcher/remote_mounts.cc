@@ -193,6 +193,7 @@ MountResult RemoteMounts::BindHostFiles(BorrowedFd from,
   plan.Call(SYS_unshare, {CLONE_NEWNS}, "unshare(CLONE_NEWNS)");
   const Slot target = plan.Send(to);
   const Data empty = plan.String("");
+  const Data attributes = plan.Object(sys::kHostNode);
   for (const std::string& name : names) {
     const Data path = plan.String(name);
     const Slot tree = plan.NewSlot();
@@ -201,6 +202,9 @@ MountResult RemoteMounts::BindHostFiles(BorrowedFd from,
                OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW},
               "open_tree()")
         .Into(tree);
+    plan.Call(SYS_mount_setattr,
+              {tree, empty, AT_EMPTY_PATH, attributes, sizeof(sys::kHostNode)},
+              "mount_setattr()");
     plan.Call(SYS_move_mount,
               {tree, empty, target, path, MOVE_MOUNT_F_EMPTY_PATH},
               "move_mount()");

@@ -211,6 +211,9 @@ absl::Status BuiltRoot::AddHostNodesLater(BorrowedFd host_dev) {
         sys::CloneHostMount(*mounts_, host_dev, name.c_str(),
                             /*recursive=*/false, Quoted("/" + node.path)));
     RETURN_IF_ERROR(CheckHostNode(node.object.borrow(), name));
+    RETURN_IF_ERROR(sys::SetMountAttributes(*mounts_, node.object.borrow(),
+                                            sys::kHostNode,
+                                            /*recursive=*/false, node.path));
     ASSIGN_OR_RETURN(node.target, sys::OpenAt2(scratch_.dev(), name, O_PATH,
                                                sys::kNoSymlinks));
     RETURN_IF_ERROR(tree_.Attach(std::move(node)));

@@ -171,12 +171,8 @@ absl::StatusOr<BoundDevice> Bind(const sys::MountExecutor& mounts,
   ASSIGN_OR_RETURN(bound.mount,
                    sys::CloneHostMount(mounts, wanted.source.borrow(), "",
                                        /*recursive=*/false, path));
-  const mount_attr attributes = {
-      .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
-      .attr_clr = MOUNT_ATTR_NODEV,
-      .propagation = MS_PRIVATE};
   RETURN_IF_ERROR(sys::SetMountAttributes(mounts, bound.mount.borrow(),
-                                          attributes,
+                                          sys::kHostNode,
                                           /*recursive=*/false, path));
   return bound;
 }

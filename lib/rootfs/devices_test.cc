@@ -1,7 +1,9 @@
 #include "lib/rootfs/devices.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -128,6 +130,33 @@ TEST_P(DevicesTest, InAUserNamespace) {
   if (!limits().bound_devices) {
     EXPECT_EQ(result.Value("owner"), "0:0");
   }
+}
+
+// Without CAP_MKNOD the host's own nodes are bound, whose owner and mode are no
+// affair of the container's root. Setting them as they are shows that as well.
+TEST_P(DevicesTest, NodesOfTheHostCannotBeChanged) {
+  const __user_cap_header_struct header = {
+      .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct all[2];
+  ASSERT_EQ(::syscall(SYS_capget, &header, all), 0);
+  __user_cap_data_struct fewer[2] = {all[0], all[1]};
+  fewer[0].effective &= ~(1u << CAP_MKNOD);
+  ASSERT_EQ(::syscall(SYS_capset, &header, fewer), 0);
+  RootFsOptions options = BaseOptions();
+  options.devices = {{.path = "/dev/myzero", .source = "/dev/zero"}};
+  const ScriptResult result =
+      RunWith(options,
+              "echo x >/dev/null; echo write=$?; "
+              "head -c 4 /dev/zero | wc -c | sed 's/^/read=/'; "
+              "for node in null zero myzero; do "
+              "chmod $(stat -c %a /dev/$node) /dev/$node 2>/dev/null; "
+              "echo $node=$?; done");
+  ASSERT_EQ(::syscall(SYS_capset, &header, all), 0);
+  EXPECT_EQ(result.Value("write"), "0");
+  EXPECT_EQ(result.Value("read"), "4");
+  EXPECT_EQ(result.Value("null"), "1");
+  EXPECT_EQ(result.Value("zero"), "1");
+  EXPECT_EQ(result.Value("myzero"), "1");
 }
 
 TEST_P(DevicesTest, OnlyDevicesAreDevices) {

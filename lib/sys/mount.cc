@@ -81,6 +81,8 @@ class Direct final : public MountExecutor {
       MountResult clone =
           OpenTree(from, name.c_str(), CloneFlags(/*recursive=*/false));
       if (!clone.ok()) return clone;
+      MountResult set = SetAttributes(clone.fd.borrow(), kHostNode, 0);
+      if (!set.ok()) return set;
       const long moved = ::syscall(SYS_move_mount, clone.fd.get(), "", to.get(),
                                    name.c_str(), MOVE_MOUNT_F_EMPTY_PATH);
       if (moved != 0) return FromZero(moved);

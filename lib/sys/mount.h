@@ -57,7 +57,7 @@ class MountExecutor {
   virtual MountResult OpenHostTree(BorrowedFd dir, const char* path,
                                    unsigned flags) const = 0;
   // Attaches clones of the entries `names` of the host's directory `from` at
-  // the entries of the same names of `to`.
+  // the entries of the same names of `to`, with kHostNode.
   virtual MountResult BindHostFiles(BorrowedFd from,
                                     const std::vector<std::string>& names,
                                     BorrowedFd to) const = 0;
@@ -127,6 +127,14 @@ absl::StatusOr<UniqueFd> CloneMount(const MountExecutor& mounts, BorrowedFd dir,
 absl::StatusOr<UniqueFd> CloneHostMount(const MountExecutor& mounts,
                                         BorrowedFd dir, const char* path,
                                         bool recursive, absl::string_view what);
+
+// Of the host's device nodes, as a container has them: on a read-only mount
+// everything can be done with the device, and nothing with the node's owner and
+// mode, which are the host's.
+inline constexpr mount_attr kHostNode = {
+    .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+    .attr_clr = MOUNT_ATTR_NODEV,
+    .propagation = MS_PRIVATE};
 
 // mount_setattr(2) on the mount that `mount` refers to the root of.
 absl::Status SetMountAttributes(const MountExecutor& mounts, BorrowedFd mount,
