@@ -65,13 +65,13 @@ absl::Status AppendLine(BorrowedFd directory, std::string line) {
   return EventError(n < 0 ? errno : ENOSPC, "write");
 }
 
-}  // namespace
+absl::StatusOr<UniqueFd> OpenLock(BorrowedFd directory) {
+  return sys::OpenAt2(directory, kEventLock, O_RDWR | O_CREAT, sys::kNoSymlinks,
+                      0600);
+}
 
-absl::Status AppendEvent(BorrowedFd directory, const ContainerEvent& event) {
-  ASSIGN_OR_RETURN(const UniqueFd lock,
-                   sys::OpenAt2(directory, kEventLock, O_RDWR | O_CREAT,
-                                sys::kNoSymlinks, 0600));
-  RETURN_IF_ERROR(sys::LockExclusive(lock.borrow(), kEventLock));
+// Precondition: the lock is held.
+absl::Status AppendLocked(BorrowedFd directory, const ContainerEvent& event) {
   ContainerEvent dated;
   const bool undated = event.time == absl::Time();
   if (undated) {
@@ -87,6 +87,24 @@ absl::Status AppendEvent(BorrowedFd directory, const ContainerEvent& event) {
       absl::StrCat("the event ", Quoted(event.action), " of ",
                    Quoted(event.name), " takes ", line.size(), " bytes of ",
                    lines::LineFollower::kMaxLine, " that a line may have"));
+}
+
+}  // namespace
+
+absl::Status AppendEvent(BorrowedFd directory, const ContainerEvent& event) {
+  ASSIGN_OR_RETURN(const UniqueFd lock, OpenLock(directory));
+  RETURN_IF_ERROR(sys::LockExclusive(lock.borrow(), kEventLock));
+  return AppendLocked(directory, event);
+}
+
+absl::StatusOr<bool> TryAppendEvent(BorrowedFd directory,
+                                    const ContainerEvent& event) {
+  ASSIGN_OR_RETURN(const UniqueFd lock, OpenLock(directory));
+  ASSIGN_OR_RETURN(const bool locked,
+                   sys::TryLockExclusive(lock.borrow(), kEventLock));
+  if (!locked) return false;
+  RETURN_IF_ERROR(AppendLocked(directory, event));
+  return true;
 }
 
 }  // namespace caisson::events

@@ -3,6 +3,7 @@
 #define CAISSON_LIB_EVENTS_APPEND_EVENT_H_
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "caisson/container_events.h"
 #include "caisson/unique_fd.h"
 
@@ -14,6 +15,9 @@ namespace caisson::events {
 // by that of the call. An event of more than 1 MiB is INVALID_ARGUMENT.
 // Thread-safe.
 absl::Status AppendEvent(BorrowedFd directory, const ContainerEvent& event);
+// The same without waiting: false if another process writes.
+absl::StatusOr<bool> TryAppendEvent(BorrowedFd directory,
+                                    const ContainerEvent& event);
 
 }  // namespace caisson::events
 

@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
@@ -22,6 +25,20 @@ namespace {
 
 // Composing takes milliseconds, unless a disk or a volume's copy is slow.
 constexpr absl::Duration kStartTimeout = absl::Minutes(5);
+// To reach a keeper that has its lock. One that was killed takes some
+// milliseconds to be taken apart.
+constexpr int kAttempts = 40;
+
+// write(2) of more than RLIMIT_FSIZE would be a signal to the host.
+absl::Status CheckFileSize(size_t size) {
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= size) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("RLIMIT_FSIZE is ", limit.rlim_cur,
+                   " bytes; a container's keeper takes ", size));
+}
 
 }  // namespace
 
@@ -33,16 +50,17 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakePipe() {
   return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
 }
 
-absl::Status StartKeeper(const ContainerDirectory& directory,
+absl::Status StartKeeper(const ContainerDirectory& directory, HeldLock held,
                          Request::Start start,
                          absl::Span<const BorrowedFd> streams) {
   constexpr int kSeals =
       F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  RETURN_IF_ERROR(CheckFileSize(KeeperImage().size()));
   ASSIGN_OR_RETURN(const UniqueFd program,
                    sys::MakeMemfd("caisson-keeper", sys::MemfdKind::kProgram,
                                   kSeals, KeeperImage()));
   ASSIGN_OR_RETURN(auto sockets, sys::SocketPair("keeper"));
-  ASSIGN_OR_RETURN(UniqueFd lock, directory.LockForKeeper());
+  ASSIGN_OR_RETURN(HeldLock lock, directory.LockForKeeper());
   ASSIGN_OR_RETURN(UniqueFd listening, directory.Listen());
   Request request;
   *request.mutable_start() = std::move(start);
@@ -61,8 +79,16 @@ absl::Status StartKeeper(const ContainerDirectory& directory,
   sockets.second.reset();
   lock.reset();
   listening.reset();
+  // From here on others find it, and wait for it as this does.
+  held.reset();
   const Deadline deadline(kStartTimeout);
   const auto answered = ReadAnswer(sockets.first.borrow(), deadline);
+  if (absl::IsUnavailable(answered.status())) {
+    return absl::UnavailableError(
+        "the container's keeper has ended without a word: it was killed, or "
+        "could not be executed (it needs the system's libcrypto, libsqlite3, "
+        "libisal, libzstd and libmnl)");
+  }
   RETURN_IF_ERROR(answered.status());
   status = StatusOf(answered->reply);
   // So that it is no keeper any more when this returns.
@@ -75,29 +101,28 @@ absl::Status StartKeeper(const ContainerDirectory& directory,
 absl::StatusOr<UniqueFd> Ask(const ContainerDirectory& directory,
                              const Request& request,
                              absl::Span<const BorrowedFd> descriptors) {
-  UniqueFd connection;
-  {
-    // A keeper that is about to end waits for this.
-    ASSIGN_OR_RETURN(const HeldLock lock, directory.Lock());
+  for (int attempt = 0;; ++attempt) {
     ASSIGN_OR_RETURN(const bool lives, directory.HasKeeper());
     if (!lives) return UniqueFd();
-    auto connected = directory.Connect();
-    if (!connected.ok()) {
-      const auto detail = GetErrorDetail(connected.status());
+    auto connection = directory.Connect();
+    if (connection.ok()) {
+      const absl::Status sent =
+          Send(connection->borrow(), request, descriptors);
+      if (sent.ok()) return connection;
+      if (!absl::IsUnavailable(sent)) return sent;
+    } else {
+      const auto detail = GetErrorDetail(connection.status());
       if (!detail ||
-          (detail->error != ECONNREFUSED && detail->error != ENOENT)) {
-        return connected.status();
+          (detail->error != ECONNREFUSED && detail->error != ENOENT) ||
+          attempt == kAttempts) {
+        return connection.status();
       }
-      // It was killed, and the kernel is taking it apart.
-      RETURN_IF_ERROR(directory.AwaitNoKeeper());
-      return UniqueFd();
     }
-    connection = *std::move(connected);
+    // It does not listen yet, or not any more: whoever makes one holds this
+    // lock, and one that ends does.
+    RETURN_IF_ERROR(directory.Lock().status());
+    if (attempt > 0) absl::SleepFor(absl::Milliseconds(1) * attempt);
   }
-  const absl::Status sent = Send(connection.borrow(), request, descriptors);
-  if (absl::IsUnavailable(sent)) return UniqueFd();
-  RETURN_IF_ERROR(sent);
-  return connection;
 }
 
 absl::StatusOr<Answered> ReadAnswer(BorrowedFd connection,

@@ -341,6 +341,8 @@ absl::Status Composition::ComposeImage(const CompositionOptions& options) {
   process.network = endpoint();
   process.security = &*security_;
   UseStreams(spec, process);
+  additional_groups_ = spec.additional_groups;
+  ulimits_ = spec.ulimits;
   ASSIGN_OR_RETURN(process_, options.launcher->Start(process));
   return absl::OkStatus();
 }
@@ -389,7 +391,11 @@ absl::StatusOr<Process> Composition::Exec(Launcher& launcher,
   } else {
     spec.env = MergeEnvironment(Strings(record.env()), spec.env);
     if (spec.cwd.empty()) spec.cwd = record.working_dir();
-    if (spec.user.empty()) spec.user = record.user();
+    if (spec.user.empty()) {
+      spec.user = record.user();
+      spec.additional_groups = additional_groups_;
+    }
+    spec.limits = ulimits_;
     spec.security = &*security_;
   }
   return launcher.Exec(*process_, spec);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -40,6 +41,9 @@ absl::StatusOr<Cgroup> OpenGroup(const std::string& cgroup_parent,
 
 // Removes what a container leaves whose keeper was killed.
 absl::Status RemoveRemains(const ContainerRecord& record, const Places& places);
+
+// INVALID_ARGUMENT names the field.
+absl::StatusOr<SecurityPolicy> MakePolicy(const ContainerSpec& spec);
 
 struct CompositionOptions {
   const ContainerRecord* record = nullptr;
@@ -90,6 +94,9 @@ class Composition final {
   absl::Status MakeGroup(const CompositionOptions& options,
                          CgroupLimits limits);
 
+  // Of whatever is executed.
+  std::vector<std::string> additional_groups_;
+  std::vector<ResourceLimit> ulimits_;
   // In the order in which they are made.
   std::optional<LayerStore> layer_store_;
   std::optional<LayerSet> layers_;

@@ -1,13 +1,5 @@
 #include "caisson/container.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <termios.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -84,7 +76,7 @@ absl::StatusOr<Answered> Container::State::Call(
     if (!connection.valid()) return NotRunning();
     auto answered = keeper::ReadAnswer(connection.borrow(), deadline);
     // It has ended before it read the request; there may be another one.
-    if (absl::IsUnavailable(answered.status())) continue;
+    if (absl::IsUnavailable(answered.status()) && !deadline.expired()) continue;
     RETURN_IF_ERROR(answered.status());
     RETURN_IF_ERROR(StatusOf(answered->reply));
     return answered;
@@ -114,7 +106,8 @@ absl::StatusOr<ContainerInfo> Container::Inspect() const {
 // ---- Its life --------------------------------------------------------------
 
 absl::Status Container::State::Start(absl::Span<const BorrowedFd> streams,
-                                     const keeper::Streams& which) const {
+                                     const keeper::Streams& which,
+                                     int restart_count) const {
   Request request;
   Request::Start& start = *request.mutable_start();
   start.set_store(store->directory.path());
@@ -125,41 +118,37 @@ absl::Status Container::State::Start(absl::Span<const BorrowedFd> streams,
   *start.mutable_attach() = which;
   for (;;) {
     // One whose program has ended may not have ended yet.
-    const absl::StatusOr<Answered> answered =
-        Call(request, streams, absl::InfiniteDuration());
-    if (!absl::IsFailedPrecondition(answered.status())) {
-      return answered.status();
+    ASSIGN_OR_RETURN(const UniqueFd connection,
+                     keeper::Ask(directory, request, streams));
+    if (connection.valid()) {
+      const auto answered = keeper::ReadAnswer(
+          connection.borrow(), Deadline(absl::InfiniteDuration()));
+      if (absl::IsUnavailable(answered.status())) continue;
+      RETURN_IF_ERROR(answered.status());
+      return StatusOf(answered->reply);
     }
-    ASSIGN_OR_RETURN(const HeldLock lock, directory.Lock());
+    ASSIGN_OR_RETURN(HeldLock lock, directory.Lock());
     ASSIGN_OR_RETURN(const keeper::Observed observed,
                      keeper::Observe(directory));
-    if (observed.has_keeper) {
-      if (observed.state.pid() > 0) return answered.status();
-      continue;
-    }
+    if (observed.has_keeper) continue;  // somebody else has started it
     if (observed.lost) {
       RETURN_IF_ERROR(keeper::RemoveRemains(observed.record, store->places));
     }
-    const absl::Status started =
-        keeper::StartKeeper(directory, request.start(), streams);
-    if (!started.ok() && observed.record.spec().auto_remove()) {
-      keeper::RemoveContainer(store->directory, directory, store->places,
-                              /*volumes=*/true)
-          .IgnoreError();
-    }
-    return started;
+    start.set_restart_count(restart_count);
+    return keeper::StartKeeper(directory, std::move(lock), start, streams);
   }
 }
 
 absl::Status Container::Start() const {
-  return state_->Start({}, keeper::Streams());
+  return state_->Start({}, keeper::Streams(), /*restart_count=*/0);
 }
 
 absl::StatusOr<ContainerStreams> Container::StartAttached(
     const ContainerAttachOptions& options) const {
   ASSIGN_OR_RETURN(const ContainerInfo info, Inspect());
   ASSIGN_OR_RETURN(StreamEnds ends, MakeStreams(options, info.spec));
-  RETURN_IF_ERROR(state_->Start(ends.borrowed(), ends.which));
+  RETURN_IF_ERROR(
+      state_->Start(ends.borrowed(), ends.which, /*restart_count=*/0));
   return std::move(ends.ours);
 }
 
@@ -182,6 +171,9 @@ absl::Status Container::ResizeTerminal(TerminalSize size) const {
 }
 
 absl::Status Container::Stop(std::optional<absl::Duration> grace) const {
+  if (grace && *grace < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("a negative time to stop in");
+  }
   Request request;
   if (grace)
     request.mutable_stop()->set_grace_ns(keeper::ToNanoseconds(*grace));
@@ -216,6 +208,9 @@ absl::Status Container::Restart(std::optional<absl::Duration> grace) const {
 }
 
 absl::Status Container::Kill(int signal) const {
+  if (signal < 1 || signal > 64) {
+    return absl::InvalidArgumentError(absl::StrCat(signal, " is no signal"));
+  }
   Request request;
   request.mutable_kill()->set_signal(signal);
   return state_->Call(request, {}, keeper::kAnswerTimeout).status();
@@ -388,12 +383,16 @@ absl::Status Container::Remove(const ContainerRemoveOptions& options) const {
       return absl::OkStatus();
     }
     RETURN_IF_ERROR(lock.status());
-    ASSIGN_OR_RETURN(const keeper::Observed observed,
-                     keeper::Observe(state_->directory));
-    if (observed.has_keeper) continue;
-    if (observed.lost) {
+    const auto observed = keeper::Observe(state_->directory);
+    if (options.force && absl::IsDataLoss(observed.status())) {
+      // Of its volumes and its network nobody knows.
+      return keeper::RemoveUnfinished(state_->directory, state_->store->places);
+    }
+    RETURN_IF_ERROR(observed.status());
+    if (observed->has_keeper) continue;
+    if (observed->lost) {
       RETURN_IF_ERROR(
-          keeper::RemoveRemains(observed.record, state_->store->places));
+          keeper::RemoveRemains(observed->record, state_->store->places));
     }
     return keeper::RemoveContainer(state_->store->directory, state_->directory,
                                    state_->store->places, options.volumes);

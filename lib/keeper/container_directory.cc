@@ -10,6 +10,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "caisson/container.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/sys/directory.h"
@@ -127,11 +128,6 @@ absl::StatusOr<bool> ContainerDirectory::HasKeeper() const {
   return sys::IsLockedElsewhere(lock.borrow(), kKeeperLock);
 }
 
-absl::Status ContainerDirectory::AwaitNoKeeper() const {
-  ASSIGN_OR_RETURN(const UniqueFd lock, OpenLock(kKeeperLock));
-  return sys::LockShared(lock.borrow(), absl::StrCat(path_, "/", kKeeperLock));
-}
-
 absl::StatusOr<UniqueFd> ContainerDirectory::Listen() const {
   RemoveSocket();
   return sys::ListenAt(fd(), kSocket, kBacklog, kStep, path_);
@@ -184,11 +180,34 @@ absl::StatusOr<StateRecord> ContainerDirectory::ReadState() const {
   const auto text = ReadFile(kState);
   if (absl::IsNotFound(text.status())) return StateRecord();
   RETURN_IF_ERROR(text.status());
-  return Parse<StateRecord>(*text, absl::StrCat(path_, "/", kState));
+  auto state = Parse<StateRecord>(*text, absl::StrCat(path_, "/", kState));
+  if (!absl::IsDataLoss(state.status()) && !text->empty()) return state;
+  // It is not synced: after a power failure it may be empty. The container may
+  // have run then, and nobody knows more.
+  StateRecord unknown;
+  unknown.set_version(kRecordVersion);
+  unknown.set_ever_started(true);
+  unknown.set_composing(true);
+  unknown.set_status(static_cast<int>(ContainerStatus::kExited));
+  unknown.set_boot_id("unknown");
+  return unknown;
 }
 
 absl::Status ContainerDirectory::WriteState(const StateRecord& state) const {
-  return WriteFile(kState, state.SerializeAsString(), /*durable=*/false);
+  const std::string text = state.SerializeAsString();
+  const absl::Status written = WriteFile(kState, text, /*durable=*/false);
+  if (written.ok()) return written;
+  // On a full disk there is the room of the last one.
+  ::unlinkat(fd_.get(), absl::StrCat(kState, ".new").c_str(), 0);
+  const UniqueFd file(
+      ::openat(fd_.get(), kState, O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!file.valid()) return written;
+  const ssize_t size = ::pwrite(file.get(), text.data(), text.size(), 0);
+  if (size != static_cast<ssize_t>(text.size()) ||
+      ::ftruncate(file.get(), size) != 0) {
+    return written;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<UniqueFd> ContainerDirectory::OpenLogs() const {

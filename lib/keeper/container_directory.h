@@ -40,8 +40,6 @@ class ContainerDirectory final {
   // Lock() held. Precondition of the first: Lock() is held.
   absl::StatusOr<HeldLock> LockForKeeper() const;
   absl::StatusOr<bool> HasKeeper() const;
-  // Waits for the end of one that does not listen any more.
-  absl::Status AwaitNoKeeper() const;
 
   // Where a keeper is asked. Listening takes away the socket of a dead one.
   absl::StatusOr<UniqueFd> Listen() const;

@@ -33,7 +33,7 @@ struct Container::State {
       absl::Duration timeout) const;
   absl::Status NotRunning() const;
   absl::Status Start(absl::Span<const BorrowedFd> streams,
-                     const keeper::Streams& which) const;
+                     const keeper::Streams& which, int restart_count) const;
   absl::StatusOr<Cgroup> Group() const;
   absl::Status AskToLeave() const;
 };

@@ -205,7 +205,10 @@ absl::StatusOr<Container> ContainerStore::Find(
   // Without a record it is none yet, or none any more.
   const auto record = directory->ReadRecord();
   if (absl::IsNotFound(record.status())) return none;
-  RETURN_IF_ERROR(record.status());
+  // One that cannot be read can be removed.
+  if (!record.ok() && !absl::IsDataLoss(record.status())) {
+    return record.status();
+  }
   return Container(std::make_unique<Container::State>(
       Container::State{state_, *std::move(directory)}));
 }
@@ -261,6 +264,7 @@ namespace {
 struct Recovered {
   bool ended = false;
   bool start = false;
+  int restarts = 0;  // with that one
 };
 
 absl::StatusOr<Recovered> RecoverOne(const StoreDirectory& store,
@@ -275,25 +279,28 @@ absl::StatusOr<Recovered> RecoverOne(const StoreDirectory& store,
   RETURN_IF_ERROR(observed.status());
   if (observed->has_keeper) return Recovered();
   const keeper::StateRecord& state = observed->state;
-  Recovered result = {.ended = observed->lost};
+  Recovered result = {.ended = observed->lost, .restarts = 0};
   if (observed->lost) {
     RETURN_IF_ERROR(keeper::RemoveRemains(observed->record, places));
     RETURN_IF_ERROR(directory.WriteState(state));
     keeper::TellOf(store, observed->record, "die",
                    {{"exitCode", absl::StrCat(state.exit_code())}});
-    if (observed->record.spec().auto_remove()) {
-      RETURN_IF_ERROR(keeper::RemoveContainer(store, directory, places,
-                                              /*volumes=*/true));
-      return result;
-    }
+  }
+  if (state.ever_started() && observed->record.spec().auto_remove()) {
+    RETURN_IF_ERROR(keeper::RemoveContainer(store, directory, places,
+                                            /*volumes=*/true));
+    return result;
   }
   ASSIGN_OR_RETURN(const ContainerSpec spec,
                    keeper::FromRecord(observed->record.spec()));
   const bool rebooted =
       !state.boot_id().empty() && state.boot_id() != keeper::BootId();
-  result.start = state.ever_started() && (observed->lost || rebooted) &&
-                 keeper::StartsOnRecovery(spec.restart, state.exit_code(),
-                                          state.stopped_by_user());
+  result.start =
+      state.ever_started() &&
+      (observed->lost || rebooted || state.interrupted()) &&
+      keeper::StartsOnRecovery(spec.restart, state.exit_code(),
+                               state.stopped_by_user(), state.restart_count());
+  result.restarts = state.restart_count() + 1;
   return result;
 }
 
@@ -318,7 +325,9 @@ absl::StatusOr<ContainerRecovery> ContainerStore::Recover() const {
     if (recovered.ok() && recovered->ended) recovery.ended.push_back(id);
     if (recovered.ok() && recovered->start) {
       const auto container = Find(id);
-      status = container.ok() ? container->Start() : container.status();
+      status = container.ok() ? container->state_->Start({}, keeper::Streams(),
+                                                         recovered->restarts)
+                              : container.status();
       if (status.ok()) recovery.started.push_back(id);
     }
     if (!status.ok()) {

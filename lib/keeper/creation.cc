@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -116,6 +117,12 @@ absl::Status CheckEnvironment(const std::vector<std::string>& env) {
   return absl::OkStatus();
 }
 
+// Keys are those of a map, which only takes UTF-8.
+bool IsPrintable(absl::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](unsigned char c) { return absl::ascii_isprint(c); });
+}
+
 absl::Status CheckNetwork(const ContainerSpec& spec) {
   const bool bridge = spec.network != "none" && spec.network != "host" &&
                       !absl::StartsWith(spec.network, "container:");
@@ -175,6 +182,24 @@ absl::Status CheckSpec(const ContainerSpec& spec) {
   if (spec.health) {
     RETURN_IF_ERROR(Annotate(CheckHealthCheck(*spec.health), "health"));
   }
+  if (const auto policy = ParseRestartPolicy(spec.restart.ToString());
+      !policy.ok()) {
+    return Annotate(policy.status(), "restart");
+  }
+  if (spec.logs.max_files < 1 || spec.logs.max_files > 1000 ||
+      spec.logs.max_size_bytes < 0) {
+    return Invalid("logs", "max_files is 1 to 1000, max_size_bytes 0 or more");
+  }
+  for (const auto& [key, value] : spec.labels) {
+    if (key.empty() || !IsPrintable(key)) {
+      return Invalid("labels", absl::StrCat(Quoted(key), " is no key"));
+    }
+  }
+  if (spec.bundle.empty()) {
+    if (const auto policy = MakePolicy(spec); !policy.ok()) {
+      return Annotate(policy.status(), "security");
+    }
+  }
   if (spec.auto_remove && spec.restart.kind != RestartPolicy::Kind::kNo) {
     return Invalid("auto_remove", "excludes a restart policy");
   }
@@ -216,7 +241,8 @@ absl::StatusOr<ContainerRecord> MakeRecord(const std::string& id,
       (*record.mutable_labels())[key] = value;
     }
   }
-  const std::optional<HealthCheck>& health = spec.health;
+  const std::optional<HealthCheck>& health =
+      spec.health ? spec.health : config.health;
   if (health) ToRecord(*health, *record.mutable_health());
   return record;
 }

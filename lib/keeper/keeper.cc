@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/events/append_event.h"
 #include "lib/keeper/removal.h"
 #include "lib/keeper/spec_record.h"
 #include "lib/keeper/state.h"
@@ -26,6 +28,8 @@ namespace {
 
 // How long those who are attached have for what the program wrote last.
 constexpr absl::Duration kDrainTimeout = absl::Seconds(10);
+constexpr absl::Duration kEventPause = absl::Milliseconds(20);
+constexpr size_t kMostEvents = 1000;
 // Of what cannot be started for another reason than its program.
 constexpr int kNotStarted = 125;
 
@@ -51,14 +55,11 @@ void Keeper::Run() {
   starter->socket = std::move(task_.starter);
   const absl::Status started = Begin();
   if (!started.ok()) {
-    // Whoever asked for the start holds the container's lock, and waits for the
-    // end of this connection.
-    directory_.RemoveSocket();
+    // Whoever asked for the start waits for the end of this connection.
+    End();
     Reply reply;
     SetStatus(started, reply);
     Send(starter->socket.borrow(), reply, {}).IgnoreError();
-    launcher_.reset();
-    task_.lock.reset();
     return;
   }
   Answer(starter, absl::OkStatus());
@@ -118,7 +119,7 @@ absl::Status Keeper::Begin() {
 absl::Status Keeper::LoadRecord() {
   ASSIGN_OR_RETURN(record_, directory_.ReadRecord());
   ASSIGN_OR_RETURN(spec_, FromRecord(record_.spec()));
-  if (!decider_) decider_.emplace(spec_.restart);
+  if (!decider_) decider_.emplace(spec_.restart, state_.restart_count());
   return absl::OkStatus();
 }
 
@@ -131,6 +132,16 @@ absl::Status Keeper::OpenLog() {
 // ---- A run -----------------------------------------------------------------
 
 absl::Status Keeper::StartRun() {
+  if (!launcher_) {
+    ASSIGN_OR_RETURN(launcher_, Launcher::Create());
+  }
+  // So that whoever finds that this process was killed removes what there is.
+  state_.set_version(kRecordVersion);
+  state_.set_boot_id(BootId());
+  state_.set_keeper_pid(::getpid());
+  state_.set_composing(true);
+  state_.set_interrupted(false);
+  RETURN_IF_ERROR(directory_.WriteState(state_));
   ASSIGN_OR_RETURN(run_, Composition::Start({.record = &record_,
                                              .spec = &spec_,
                                              .store = &store_,
@@ -138,9 +149,7 @@ absl::Status Keeper::StartRun() {
                                              .launcher = &*launcher_,
                                              .previous = &state_}));
   const Process& process = run_->process();
-  state_.set_version(kRecordVersion);
-  state_.set_boot_id(BootId());
-  state_.set_keeper_pid(::getpid());
+  state_.set_composing(false);
   state_.set_status(static_cast<int>(ContainerStatus::kRunning));
   state_.set_pid(process.pid());
   state_.set_started_unix_ns(absl::ToUnixNanos(absl::Now()));
@@ -156,15 +165,21 @@ absl::Status Keeper::StartRun() {
     for (const PortMapping& port : endpoint->ports()) {
       ToRecord(port, *state_.add_ports());
     }
-    if (endpoint->poll_fd().valid()) {
-      loop_.Watch(endpoint->poll_fd(), POLLIN,
-                  [this] { run_->endpoint()->Forward().IgnoreError(); });
-    }
+  }
+  if (const absl::Status written = directory_.WriteState(state_);
+      !written.ok()) {
+    // Nobody could find it.
+    run_.reset();
+    return written;
   }
   BeginStreams();
   BeginHealth();
+  if (const NetEndpoint* endpoint = run_->endpoint();
+      endpoint != nullptr && endpoint->poll_fd().valid()) {
+    loop_.Watch(endpoint->poll_fd(), POLLIN,
+                [this] { run_->endpoint()->Forward().IgnoreError(); });
+  }
   loop_.Watch(process.exit_fd(), POLLIN, [this] { OnExit(); });
-  WriteState();
   Tell("start");
   return absl::OkStatus();
 }
@@ -172,6 +187,9 @@ absl::Status Keeper::StartRun() {
 void Keeper::BeginStreams() {
   Process& process = run_->process();
   if (process.terminal().valid()) {
+    // As long as somebody has the other end open, the terminal does not end.
+    slave_.reset(::ioctl(process.terminal().get(), TIOCGPTPEER,
+                         O_RDWR | O_NOCTTY | O_CLOEXEC));
     out_->Begin(process.terminal());
     auto input = sys::Duplicate(process.terminal());
     if (input.ok()) in_.Begin(*std::move(input), /*once=*/false);
@@ -214,9 +232,12 @@ void Keeper::FinishRun(const ExitStatus& exit) {
   }
   loop_.Cancel(kill_timer_);
   EndHealth();
+  // Nobody of it writes any more.
+  if (run_->group() != nullptr) run_->group()->Kill().IgnoreError();
   out_->Finish();
   err_->Finish();
   in_.Finish();
+  slave_.reset();
   if (log_) {
     log_->Flush(LogStream::kOut, absl::Now());
     log_->Flush(LogStream::kErr, absl::Now());
@@ -232,24 +253,27 @@ void Keeper::FinishRun(const ExitStatus& exit) {
   state_.set_finished_unix_ns(absl::ToUnixNanos(absl::Now()));
   state_.set_status(static_cast<int>(ContainerStatus::kExited));
   state_.set_stopped_by_user(stopped_by_user_);
+  state_.set_interrupted(terminated_);
   state_.set_pid(0);
   WriteState();
   if (exit.out_of_memory) Tell("oom");
   Tell("die", {{"exitCode", absl::StrCat(exit.shell_code())}});
-  for (const ConnectionPtr& connection : std::exchange(waiting_, {})) {
-    Answer(connection, absl::OkStatus());
+  for (auto* list : {&waiting_, &stopping_}) {
+    for (const ConnectionPtr& connection : std::exchange(*list, {})) {
+      Answer(connection, absl::OkStatus());
+    }
   }
 }
 
 // What comes after the end of a run, or after one that could not be started.
 void Keeper::AfterRun() {
-  if (restart_at_once_) {
+  if (restart_at_once_ && !terminated_) {
     restart_at_once_ = false;
     StartAgain().IgnoreError();
     return;
   }
   std::optional<absl::Duration> delay;
-  if (launcher_ && !terminated_) {
+  if (!terminated_) {
     delay = decider_->OnExit(
         {.exit_code = state_.exit_code(), .stopped_by_user = stopped_by_user_},
         absl::FromUnixNanos(state_.started_unix_ns()), absl::Now());
@@ -302,6 +326,7 @@ absl::Status Keeper::StartAgain() {
 // Of a start.
 void Keeper::RecordFailure(const absl::Status& status) {
   state_.set_version(kRecordVersion);
+  state_.set_composing(false);
   state_.set_status(static_cast<int>(ContainerStatus::kExited));
   state_.set_pid(0);
   state_.clear_exit();
@@ -318,6 +343,7 @@ void Keeper::End() {
   WriteState();
   directory_.RemoveSocket();
   log_.reset();
+  FlushEvents();
   if (lock.ok() && spec_.auto_remove) {
     RemoveContainer(store_, directory_, places_, /*volumes=*/true)
         .IgnoreError();
@@ -338,7 +364,22 @@ void Keeper::Tell(const std::string& action,
   // It may have been renamed meanwhile.
   const auto record = directory_.ReadRecord();
   const ContainerRecord& now = record.ok() ? *record : record_;
-  TellOf(store_, now, action, std::move(attributes));
+  events_.push_back(EventOf(now, action, std::move(attributes)));
+  FlushEvents();
+}
+
+// Another process that writes an event may be stopped in the middle of it; that
+// must not stop this one.
+void Keeper::FlushEvents() {
+  loop_.Cancel(events_timer_);
+  while (!events_.empty()) {
+    const auto written = events::TryAppendEvent(store_.fd(), events_.front());
+    if (written.ok() && !*written && events_.size() < kMostEvents) {
+      events_timer_ = loop_.After(kEventPause, [this] { FlushEvents(); });
+      return;
+    }
+    events_.pop_front();
+  }
 }
 
 }  // namespace caisson::keeper

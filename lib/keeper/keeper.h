@@ -2,6 +2,7 @@
 #ifndef CAISSON_LIB_KEEPER_KEEPER_H_
 #define CAISSON_LIB_KEEPER_KEEPER_H_
 
+#include <deque>
 #include <list>
 #include <map>
 #include <memory>
@@ -55,6 +56,7 @@ class Keeper final {
     Process process;
     ConnectionPtr connection;  // of whoever waits for its end
     std::string id;
+    UniqueFd terminal;  // once nobody else reads it
   };
   struct Probe {
     Process process;
@@ -101,6 +103,7 @@ class Keeper final {
                      std::vector<UniqueFd>& descriptors);
   absl::StatusOr<Process> StartExec(const ExecRequest& exec,
                                     std::vector<UniqueFd>& descriptors);
+  void OnExecClient(std::list<ExecJob>::iterator job);
   void OnExecExit(std::list<ExecJob>::iterator job);
   absl::Status Thaw();
   void Answer(const ConnectionPtr& connection, const absl::Status& status);
@@ -121,6 +124,7 @@ class Keeper final {
 
   // ---- What others see
   void WriteState();
+  void FlushEvents();
   void Tell(const std::string& action,
             std::map<std::string, std::string> attributes = {});
 
@@ -139,6 +143,7 @@ class Keeper final {
   std::optional<Output> err_;
   UniqueFd out_pipe_;
   UniqueFd err_pipe_;
+  UniqueFd slave_;  // of the terminal
   Input in_;
   UniqueFd first_input_;  // of whoever was attached before the start
   std::vector<ConnectionPtr> waiting_;   // for the end of a run
@@ -151,6 +156,9 @@ class Keeper final {
   std::optional<Probe> probe_;
   Loop::Timer probe_timer_ = 0;
   Loop::Timer kill_timer_ = 0;
+  absl::Duration kill_at_;
+  std::deque<ContainerEvent> events_;  // that were not written yet
+  Loop::Timer events_timer_ = 0;
   Loop::Timer restart_timer_ = 0;
   Loop::Timer end_timer_ = 0;
   bool stopped_by_user_ = false;

@@ -88,6 +88,10 @@ void Keeper::EndProbe(bool timed_out) {
   ReadProbe();
   std::optional<HealthStatus> changed;
   if (timed_out) {
+    // With what it has started: it is the first of a session of its own.
+    if (const pid_t pid = probe_->process.pid(); pid > 1) {
+      ::kill(-pid, SIGKILL);
+    }
     changed = health_->OnProbeTimedOut(absl::Now());
   } else if (const auto exit = probe_->process.Wait(); exit.ok()) {
     changed = health_->OnProbeEnded(exit->shell_code(), absl::Now());

@@ -54,12 +54,11 @@ absl::Status Run() {
   KeeperTask task;
   task.request = request.start();
   task.starter = std::move(starter);
-  // The kernel closes what a killed process has open in this order: whoever
-  // finds the lock free finds the rest gone, too.
-  constexpr int kHigh = 1000;
-  task.lock.reset(
-      ::fcntl(received.descriptors[0].get(), F_DUPFD_CLOEXEC, kHigh));
-  if (!task.lock.valid()) task.lock = std::move(received.descriptors[0]);
+  // In the place of standard input: the kernel closes what a killed process has
+  // open from the highest number down, so whoever finds the lock free finds the
+  // rest gone, too.
+  ::dup3(received.descriptors[0].get(), STDIN_FILENO, O_CLOEXEC);
+  task.lock.reset(STDIN_FILENO);
   task.listening = std::move(received.descriptors[1]);
   received.descriptors.erase(received.descriptors.begin(),
                              received.descriptors.begin() + 2);

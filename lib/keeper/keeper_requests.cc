@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -83,6 +84,10 @@ void Keeper::Answer(const ConnectionPtr& connection,
 
 void Keeper::OnRequest(const ConnectionPtr& connection) {
   auto received = Receive(connection->socket.borrow());
+  if (absl::IsResourceExhausted(received.status())) {
+    Answer(connection, received.status());
+    return;
+  }
   if (!received.ok()) {
     Close(connection);
     return;
@@ -192,6 +197,7 @@ void Keeper::HandleStart(const ConnectionPtr& connection,
   AttachOutputs(start.attach(), descriptors);
   decider_.emplace(spec_.restart);
   state_.set_restart_count(0);
+  terminated_ = false;
   restarting_.push_back(connection);
   StartAgain().IgnoreError();
 }
@@ -212,18 +218,27 @@ void Keeper::HandleStop(const ConnectionPtr& connection,
   (stop.restart() ? restarting_ : stopping_).push_back(connection);
   restart_at_once_ = stop.restart();
   stopped_by_user_ = !stop.restart();
+  // Also of a keeper that is killed before the program's end.
+  state_.set_stopped_by_user(stopped_by_user_);
+  if (stop.restart()) {
+    decider_.emplace(spec_.restart);
+    state_.set_restart_count(0);
+  }
   if (!Alive()) {
     // Between two runs.
     loop_.Cancel(restart_timer_);
     state_.set_status(static_cast<int>(ContainerStatus::kExited));
-    state_.set_stopped_by_user(stopped_by_user_);
     WriteState();
+    for (const ConnectionPtr& stopped : std::exchange(stopping_, {})) {
+      Answer(stopped, absl::OkStatus());
+    }
     AfterRun();
     return;
   }
   const absl::Duration grace = stop.has_grace_ns()
                                    ? FromNanoseconds(stop.grace_ns())
                                    : spec_.stop_timeout;
+  WriteState();
   BeginStop(grace);
 }
 
@@ -231,8 +246,12 @@ void Keeper::BeginStop(absl::Duration grace) {
   run_->process().Signal(record_.stop_signal()).IgnoreError();
   Tell("kill", {{"signal", absl::StrCat(record_.stop_signal())}});
   Thaw().IgnoreError();
-  loop_.Cancel(kill_timer_);
   if (grace == absl::InfiniteDuration()) return;
+  // Who asks again does not give it more time.
+  const absl::Duration kill_at = Loop::Now() + grace;
+  if (kill_timer_ != 0 && kill_at_ <= kill_at) return;
+  loop_.Cancel(kill_timer_);
+  kill_at_ = kill_at;
   kill_timer_ = loop_.After(grace, [this] {
     kill_timer_ = 0;
     if (run_) run_->process().Signal(SIGKILL).IgnoreError();
@@ -244,6 +263,8 @@ absl::Status Keeper::HandleKill(int signal) {
   Tell("kill", {{"signal", absl::StrCat(signal)}});
   if (signal == SIGKILL || signal == record_.stop_signal()) {
     stopped_by_user_ = true;
+    state_.set_stopped_by_user(true);
+    WriteState();
   }
   // What is frozen on version 1 dies when it is thawed.
   return signal == SIGKILL ? Thaw() : absl::OkStatus();
@@ -391,16 +412,33 @@ void Keeper::HandleExec(const ConnectionPtr& connection,
   std::vector<BorrowedFd> terminal;
   if (process->terminal().valid()) terminal.push_back(process->terminal());
   Send(connection->socket.borrow(), reply, terminal).IgnoreError();
-  // Nothing more is expected; but its end is noticed by the answer.
-  loop_.Forget(connection->socket.borrow());
   Tell("exec_start", {{"execID", id}});
-  const auto job =
-      execs_.insert(execs_.end(), ExecJob{*std::move(process), connection, id});
+  const auto job = execs_.insert(
+      execs_.end(), ExecJob{*std::move(process), connection, id, UniqueFd()});
+  loop_.Watch(connection->socket.borrow(), POLLIN,
+              [this, job] { OnExecClient(job); });
   loop_.Watch(job->process.exit_fd(), POLLIN, [this, job] { OnExecExit(job); });
+}
+
+// Nothing more is expected of a client but its end. Then nobody reads the
+// terminal any more, and the program must not wait for that.
+void Keeper::OnExecClient(std::list<ExecJob>::iterator job) {
+  Close(job->connection);
+  if (!job->process.terminal().valid()) return;
+  auto terminal = sys::Duplicate(job->process.terminal());
+  if (!terminal.ok()) return;
+  job->terminal = *std::move(terminal);
+  loop_.Watch(job->terminal.borrow(), POLLIN, [this, job] {
+    char buffer[4096];
+    if (::read(job->terminal.get(), buffer, sizeof(buffer)) <= 0) {
+      loop_.Forget(job->terminal.borrow());
+    }
+  });
 }
 
 void Keeper::OnExecExit(std::list<ExecJob>::iterator job) {
   loop_.Forget(job->process.exit_fd());
+  if (job->terminal.valid()) loop_.Forget(job->terminal.borrow());
   // If the container has ended, it is about to end with it.
   const auto exit = job->process.Wait(absl::Now() + absl::Seconds(5));
   Reply reply;

@@ -8,15 +8,11 @@
 #include <vector>
 
 namespace caisson::keeper {
-namespace {
-
-absl::Duration MonotonicNow() {
+absl::Duration Loop::Now() {
   timespec now;
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return absl::DurationFromTimespec(now);
 }
-
-}  // namespace
 
 void Loop::Watch(BorrowedFd fd, short events, Callback callback) {
   watched_[fd.get()] = {events, std::move(callback), ++serial_};
@@ -25,7 +21,7 @@ void Loop::Watch(BorrowedFd fd, short events, Callback callback) {
 void Loop::Forget(BorrowedFd fd) { watched_.erase(fd.get()); }
 
 Loop::Timer Loop::After(absl::Duration delay, Callback callback) {
-  timers_[++serial_] = {MonotonicNow() + delay, std::move(callback)};
+  timers_[++serial_] = {Now() + delay, std::move(callback)};
   return serial_;
 }
 
@@ -35,7 +31,7 @@ void Loop::Cancel(Timer& timer) {
 }
 
 void Loop::RunTimers() {
-  const absl::Duration now = MonotonicNow();
+  const absl::Duration now = Now();
   std::vector<Timer> due;
   for (const auto& [timer, alarm] : timers_) {
     if (alarm.when <= now) due.push_back(timer);
@@ -61,7 +57,7 @@ void Loop::Run() {
     }
     absl::Duration wait = absl::Hours(1);
     for (const auto& [timer, alarm] : timers_) {
-      wait = std::min(wait, alarm.when - MonotonicNow());
+      wait = std::min(wait, alarm.when - Now());
     }
     const timespec timeout =
         absl::ToTimespec(std::max(wait, absl::ZeroDuration()));

@@ -26,6 +26,9 @@ class Loop final {
   Timer After(absl::Duration delay, Callback callback);
   void Cancel(Timer& timer);
 
+  // CLOCK_MONOTONIC.
+  static absl::Duration Now();
+
   // Until Stop().
   void Run();
   void Stop() { stopped_ = true; }

@@ -5,6 +5,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <iterator>
+
 namespace caisson::keeper {
 namespace {
 
@@ -33,6 +35,12 @@ void Output::Begin(BorrowedFd source) {
 void Output::Attach(UniqueFd sink) {
   MakeNonblocking(sink.borrow());
   sinks_.push_back({std::move(sink), ""});
+  WatchReader(std::prev(sinks_.end()));
+}
+
+// A pipe whose reader is gone tells so at any time (POLLERR).
+void Output::WatchReader(std::list<Sink>::iterator sink) {
+  loop_.Watch(sink->fd.borrow(), 0, [this, sink] { Remove(sink); });
 }
 
 bool Output::pending() const {
@@ -45,7 +53,7 @@ bool Output::pending() const {
 void Output::Watch() {
   if (ended_) return;
   for (const Sink& sink : sinks_) {
-    if (sink.pending.size() >= kMaxPending) {
+    if (!sink.closing && sink.pending.size() >= kMaxPending) {
       loop_.Forget(source_);
       return;
     }
@@ -56,35 +64,40 @@ void Output::Watch() {
   });
 }
 
-bool Output::Move() {
+size_t Output::Move() {
   char buffer[kChunk];
   const ssize_t size = ::read(source_.get(), buffer, sizeof(buffer));
-  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+  if (size < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
   if (size <= 0) {
-    // A terminal says EIO when nobody has its other end open; another may
-    // open it, so it is the process's end that counts.
     loop_.Forget(source_);
     ended_ = true;
-    return false;
+    return 0;
   }
   const absl::string_view bytes(buffer, static_cast<size_t>(size));
   if (log_) log_(bytes);
   for (auto sink = sinks_.begin(); sink != sinks_.end();) {
     const auto current = sink++;
+    if (current->closing) continue;
     current->pending.append(bytes.data(), bytes.size());
     FlushAndWatch(current);
   }
-  return true;
+  return bytes.size();
 }
 
 void Output::Finish() {
-  while (!ended_ && Move()) {
+  // Whoever else writes there does not count any more.
+  constexpr size_t kMost = 1 << 20;  // fs.pipe-max-size
+  for (size_t done = 0; !ended_ && done < kMost;) {
+    const size_t size = Move();
+    if (size == 0) break;
+    done += size;
   }
   if (source_.valid()) loop_.Forget(source_);
   source_ = BorrowedFd();
   ended_ = true;
   for (auto sink = sinks_.begin(); sink != sinks_.end();) {
     const auto current = sink++;
+    current->closing = true;
     if (current->pending.empty()) Remove(current);
   }
 }
@@ -105,9 +118,11 @@ void Output::FlushAndWatch(std::list<Sink>::iterator sink) {
     return;
   }
   if (sink->pending.empty()) {
-    loop_.Forget(sink->fd.borrow());
-    // Nothing more will come.
-    if (ended_ && !source_.valid()) Remove(sink);
+    if (sink->closing) {
+      Remove(sink);
+    } else {
+      WatchReader(sink);
+    }
     return;
   }
   loop_.Watch(sink->fd.borrow(), POLLOUT, [this, sink] {

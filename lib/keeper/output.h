@@ -29,8 +29,8 @@ class Output final {
 
   // Where the program writes; borrowed until Finish().
   void Begin(BorrowedFd source);
-  // Takes what is there, without waiting, and closes the pipes once they have
-  // taken it.
+  // Takes what is there, without waiting and at most what a pipe holds, and
+  // closes the pipes once they have taken it.
   void Finish();
   // A pipe to which everything goes from now on.
   void Attach(UniqueFd sink);
@@ -44,13 +44,15 @@ class Output final {
   struct Sink {
     UniqueFd fd;
     std::string pending;
+    bool closing = false;  // nothing more comes
   };
 
   void Watch();
-  // False at the end of the stream and if nothing is there.
-  bool Move();
+  // How many bytes; 0 at the end of the stream and if nothing is there.
+  size_t Move();
   // False if it was closed.
   bool Flush(Sink& sink);
+  void WatchReader(std::list<Sink>::iterator sink);
   void FlushAndWatch(std::list<Sink>::iterator sink);
   void Remove(std::list<Sink>::iterator sink);
 

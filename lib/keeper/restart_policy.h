@@ -19,7 +19,9 @@ struct RunEnd {
 // From a start by somebody to the next. Not thread-safe.
 class RestartDecider final {
  public:
-  explicit RestartDecider(const RestartPolicy& policy) : policy_(policy) {}
+  // `restarts` that count already, of a keeper that is gone.
+  explicit RestartDecider(const RestartPolicy& policy, int restarts = 0)
+      : policy_(policy), restarts_(restarts) {}
 
   // After how long to start it again; nothing: not at all.
   std::optional<absl::Duration> OnExit(const RunEnd& end, absl::Time started,
@@ -33,7 +35,7 @@ class RestartDecider final {
 
  private:
   RestartPolicy policy_;
-  int restarts_ = 0;
+  int restarts_;
   absl::Duration delay_;  // the last one; 0: none, or the run was long enough
 };
 

@@ -5,9 +5,10 @@
 #include <utility>
 
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
 #include "caisson/container_events.h"
+#include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/limits.h"
 #include "lib/events/append_event.h"
 #include "lib/keeper/spec_record.h"
 #include "lib/sys/open.h"
@@ -37,7 +38,7 @@ constexpr int kKilled = 137;
 
 bool SaysAlive(const StateRecord& state) {
   const auto status = static_cast<ContainerStatus>(state.status());
-  return status == ContainerStatus::kRunning ||
+  return state.composing() || status == ContainerStatus::kRunning ||
          status == ContainerStatus::kPaused ||
          status == ContainerStatus::kRestarting;
 }
@@ -53,13 +54,18 @@ std::string BootId() {
 
 absl::StatusOr<Observed> Observe(const ContainerDirectory& directory) {
   Observed observed;
-  // In this order: a keeper that is gone has written its last.
-  ASSIGN_OR_RETURN(observed.has_keeper, directory.HasKeeper());
-  ASSIGN_OR_RETURN(observed.record, directory.ReadRecord());
-  ASSIGN_OR_RETURN(observed.state, directory.ReadState());
   StateRecord& state = observed.state;
-  if (observed.has_keeper || !SaysAlive(state)) return observed;
+  do {
+    // In this order: a keeper that is gone has written its last.
+    ASSIGN_OR_RETURN(observed.has_keeper, directory.HasKeeper());
+    ASSIGN_OR_RETURN(observed.record, directory.ReadRecord());
+    ASSIGN_OR_RETURN(state, directory.ReadState());
+    if (observed.has_keeper || !SaysAlive(state)) return observed;
+    // One that was made in between has written that.
+    ASSIGN_OR_RETURN(observed.has_keeper, directory.HasKeeper());
+  } while (observed.has_keeper);
   observed.lost = true;
+  state.set_composing(false);
   const bool rebooted = state.boot_id() != BootId();
   state.set_status(static_cast<int>(ContainerStatus::kExited));
   state.set_pid(0);
@@ -108,6 +114,11 @@ absl::StatusOr<ContainerRecord> UpdatedRecord(const ContainerRecord& record,
   ASSIGN_OR_RETURN(CgroupLimits limits, FromRecord(record.spec().limits()));
   ASSIGN_OR_RETURN(const CgroupLimits changes, FromRecord(update.limits()));
   Merge(changes, limits);
+  RETURN_IF_ERROR(Annotate(cgroup::ValidateLimits(limits), "limits"));
+  if (update.has_restart()) {
+    RETURN_IF_ERROR(
+        Annotate(ParseRestartPolicy(update.restart()).status(), "restart"));
+  }
   updated.mutable_spec()->clear_limits();
   ToRecord(limits, *updated.mutable_spec()->mutable_limits());
   if (update.has_restart()) {
@@ -116,10 +127,9 @@ absl::StatusOr<ContainerRecord> UpdatedRecord(const ContainerRecord& record,
   return updated;
 }
 
-void TellOf(const StoreDirectory& store, const ContainerRecord& record,
-            const std::string& action,
-            std::map<std::string, std::string> attributes) {
-  ContainerEvent event = {.time = absl::Now(),
+ContainerEvent EventOf(const ContainerRecord& record, const std::string& action,
+                       std::map<std::string, std::string> attributes) {
+  ContainerEvent event = {.time = absl::Time(),  // that of its line
                           .id = record.id(),
                           .name = record.spec().name(),
                           .action = action,
@@ -128,7 +138,15 @@ void TellOf(const StoreDirectory& store, const ContainerRecord& record,
   if (!record.spec().image().empty()) {
     event.attributes["image"] = record.spec().image();
   }
-  events::AppendEvent(store.fd(), event).IgnoreError();
+  return event;
+}
+
+void TellOf(const StoreDirectory& store, const ContainerRecord& record,
+            const std::string& action,
+            std::map<std::string, std::string> attributes) {
+  events::AppendEvent(store.fd(),
+                      EventOf(record, action, std::move(attributes)))
+      .IgnoreError();
 }
 
 }  // namespace keeper

@@ -32,6 +32,8 @@ absl::StatusOr<ContainerInfo> InfoOf(const Observed& observed);
 absl::StatusOr<ContainerRecord> UpdatedRecord(const ContainerRecord& record,
                                               const Request::Update& update);
 
+ContainerEvent EventOf(const ContainerRecord& record, const std::string& action,
+                       std::map<std::string, std::string> attributes = {});
 // Appends an event of the container; what cannot be written is lost.
 void TellOf(const StoreDirectory& store, const ContainerRecord& record,
             const std::string& action,

@@ -125,9 +125,12 @@ absl::StatusOr<std::optional<Received>> Receive(BorrowedFd socket) {
       fds.emplace_back(fd);
     }
   }
-  if (fds.empty() || (message.msg_flags & MSG_CTRUNC) != 0) {
-    return NoMessage("descriptors are missing");
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return absl::ResourceExhaustedError(
+        "the receiver of a message has no room for its descriptors "
+        "(RLIMIT_NOFILE)");
   }
+  if (fds.empty()) return NoMessage("descriptors are missing");
   Received received;
   ASSIGN_OR_RETURN(received.bytes, ReadSealed(fds.front().borrow()));
   fds.erase(fds.begin());

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -241,8 +242,9 @@ TEST_F(ContainerTest, AnImageFromCreateToRemove) {
   EXPECT_EQ(info.argv, spec.command);
   EXPECT_THAT(info.env, Contains("WHO=me"));
   EXPECT_THAT(info.env, Contains(::testing::StartsWith("PATH=")));
-  EXPECT_EQ(info.working_dir, "/");
-  EXPECT_EQ(info.labels, spec.labels);
+  EXPECT_EQ(info.working_dir, "/made");
+  EXPECT_THAT(info.labels, ElementsAre(::testing::Pair("kept", "yes"),
+                                       ::testing::Pair("tier", "front")));
 
   ASSERT_OK(container.Start());
   EXPECT_THAT(container.Wait(absl::Now() + kPatience).value_or(-1), 7);
@@ -374,6 +376,15 @@ TEST_F(ContainerTest, BadSpecsNameTheField) {
   refused([](ContainerSpec& s) { s.limits.memory_max = -7; }, "limits: ");
   refused([](ContainerSpec& s) { s.ports = {{.container_port = 80}}; },
           "ports: needs a bridge network, not \"none\"");
+  refused(
+      [](ContainerSpec& s) {
+        s.restart.max_retries = -1;
+        s.restart.kind = RestartPolicy::Kind::kOnFailure;
+      },
+      "restart: ");
+  refused([](ContainerSpec& s) { s.logs.max_files = 0; }, "logs: ");
+  refused([](ContainerSpec& s) { s.drop_capabilities = {"BANANA"}; },
+          "security: ");
   refused([](ContainerSpec& s) { s.health = HealthCheck{.test = {"X"}}; },
           "health: ");
   refused(
@@ -520,6 +531,8 @@ TEST_F(ContainerTest, Execs) {
   ContainerSpec spec = Spec(kForever);
   spec.env = {"FROM=container"};
   spec.working_dir = "/tmp/work";
+  spec.additional_groups = {"4242"};
+  spec.ulimits = {{.name = "nofile", .soft = 77, .hard = 77}};
   ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
   ASSERT_OK_AND_ASSIGN(
       const Ran ran,
@@ -530,6 +543,9 @@ TEST_F(ContainerTest, Execs) {
   EXPECT_EQ(ran.code, 5);
   EXPECT_EQ(ran.out, "/tmp/work\ncontainer exec\n");
   EXPECT_EQ(ran.err, "7\n");
+
+  ASSERT_OK_AND_ASSIGN(const Ran same, Sh(container, "id -G; ulimit -n"));
+  EXPECT_EQ(same.out, "0 4242\n77\n");
 
   const auto missing = Exec(container, {.argv = {"/no/such"}});
   EXPECT_THAT(missing,
@@ -725,6 +741,14 @@ TEST_F(ContainerTest, UpdatesLimitsWhileItRunsAndNot) {
   EXPECT_EQ(limit(), 80 << 20);
   EXPECT_EQ(Info(container).spec.restart.kind, RestartPolicy::Kind::kAlways);
   ASSERT_OK(container.Stop());
+  EXPECT_THAT(
+      container.Update({.limits = {.memory_max = -5}}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("limits")));
+  EXPECT_THAT(
+      container.Update(
+          {.restart = RestartPolicy{.kind = RestartPolicy::Kind::kOnFailure,
+                                    .max_retries = -1}}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("restart")));
 }
 
 TEST_F(ContainerTest, OutOfMemory) {
@@ -836,6 +860,7 @@ TEST_F(ContainerTest, ManyProcessesAtOnce) {
         // Another one restarts it.
         good = ran.ok() ? ran->out == absl::StrCat(i, "\n") || ran->code != 0
                         : absl::IsFailedPrecondition(ran.status()) ||
+                              absl::IsAborted(ran.status()) ||
                               absl::IsUnavailable(ran.status()) ||
                               absl::IsNotFound(ran.status());
         if (!ran.ok() && !good) std::cerr << ran.status() << "\n";
@@ -906,6 +931,160 @@ TEST_F(ContainerTest, ATerminatedKeeperStopsTheContainer) {
   EXPECT_TRUE(Await([&] { return Info(container).keeper_pid == 0; }));
   EXPECT_EQ(Info(container).status, ContainerStatus::kExited);
   EXPECT_EQ(LogText(container), "ready\n");
+  // Nobody wanted it to stop.
+  ASSERT_OK_AND_ASSIGN(const ContainerRecovery recovery, store_->Recover());
+  EXPECT_THAT(recovery.started, ElementsAre(container.id()));
+  EXPECT_EQ(Info(container).status, ContainerStatus::kRunning);
+}
+
+TEST_F(ContainerTest, KeepersThatAreKilledAtTheWrongTime) {
+  // While it composes.
+  ASSERT_OK_AND_ASSIGN(const Container early, store_->Create(Spec(kForever)));
+  for (int i = 0; i < 5; ++i) {
+    std::thread starter([&] { early.Start().IgnoreError(); });
+    pid_t keeper = 0;
+    EXPECT_TRUE(Await([&] { return (keeper = Info(early).keeper_pid) > 0; }));
+    ::kill(keeper, SIGKILL);
+    starter.join();
+    ASSERT_OK(early.Start());
+    ASSERT_OK(early.Stop(absl::ZeroDuration()));
+    EXPECT_TRUE(Await([&] { return Info(early).keeper_pid == 0; }));
+  }
+  // While somebody waits for it to stop.
+  ContainerSpec spec =
+      Spec("trap '' TERM; echo ready; while :; do sleep 1; done");
+  spec.restart = {.kind = RestartPolicy::Kind::kUnlessStopped};
+  ASSERT_OK_AND_ASSIGN(const Container unwanted, Ready(spec));
+  const pid_t keeper = Info(unwanted).keeper_pid;
+  std::thread stopper([&] { EXPECT_OK(unwanted.Stop(absl::Seconds(20))); });
+  EXPECT_TRUE(Await([&] {
+    const auto actions = Actions(unwanted.id());
+    return std::count(actions.begin(), actions.end(), "kill") > 0;
+  }));
+  ASSERT_EQ(::kill(keeper, SIGKILL), 0);
+  stopper.join();
+  // And one whose restarts are used up by keepers that were killed.
+  spec = Spec(kForever);
+  spec.restart = {.kind = RestartPolicy::Kind::kOnFailure, .max_retries = 1};
+  ASSERT_OK_AND_ASSIGN(const Container unlucky, Ready(spec));
+  ASSERT_EQ(::kill(Info(unlucky).keeper_pid, SIGKILL), 0);
+  EXPECT_TRUE(Await([&] { return Info(unlucky).keeper_pid == 0; }));
+  ASSERT_OK_AND_ASSIGN(const ContainerRecovery once, store_->Recover());
+  EXPECT_THAT(once.started, ElementsAre(unlucky.id()));
+  ASSERT_EQ(::kill(Info(unlucky).keeper_pid, SIGKILL), 0);
+  EXPECT_TRUE(Await([&] { return Info(unlucky).keeper_pid == 0; }));
+  ASSERT_OK_AND_ASSIGN(const ContainerRecovery twice, store_->Recover());
+  EXPECT_THAT(twice.started, IsEmpty());
+}
+
+TEST_F(ContainerTest, RecordsThatWereLost) {
+  ContainerSpec spec = Spec("true");
+  spec.restart = {.kind = RestartPolicy::Kind::kAlways};
+  ASSERT_OK_AND_ASSIGN(const Container container, store_->Create(spec));
+  // As a power failure can leave it.
+  const std::string directory =
+      absl::StrCat(options_.path, "/", container.id());
+  std::ofstream(directory + "/state.pb").close();
+  EXPECT_EQ(Info(container).status, ContainerStatus::kExited);
+  ASSERT_OK_AND_ASSIGN(const ContainerRecovery recovery, store_->Recover());
+  EXPECT_THAT(recovery.started, ElementsAre(container.id()));
+  ASSERT_OK(container.Stop());
+  EXPECT_TRUE(Await([&] { return Info(container).keeper_pid == 0; }));
+  // One that says nothing any more can still be removed.
+  std::ofstream(directory + "/container.pb") << "\xff\xff";
+  EXPECT_THAT(container.Inspect(), StatusIs(absl::StatusCode::kDataLoss, _));
+  ASSERT_OK_AND_ASSIGN(const Container found,
+                       store_->Find(container.id().substr(0, 12)));
+  ASSERT_OK(found.Remove({.force = true}));
+  ASSERT_OK(store_->Recover());
+}
+
+TEST_F(ContainerTest, BytesThatAreNoText) {
+  ContainerSpec spec = Spec("printf \"$X\" | od -An -tx1; read x");
+  spec.open_stdin = true;
+  spec.env = {"X=\xff\xfe"};
+  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
+  EXPECT_EQ(LogText(container), " ff fe\n");
+  ASSERT_OK_AND_ASSIGN(const Ran ran,
+                       Exec(container, {.argv = {"echo", "\xfd"}}));
+  EXPECT_EQ(ran.out, "\xfd\n");
+  EXPECT_THAT(Exec(container, {.argv = {"/\xfd"}}),
+              StatusIs(absl::StatusCode::kNotFound, _));
+}
+
+TEST_F(ContainerTest, StopsThatMeetOthers) {
+  const std::string deaf =
+      "trap '' TERM; echo ready; while :; do sleep 1; done";
+  ASSERT_OK_AND_ASSIGN(const Container container, Ready(Spec(deaf)));
+  std::thread stopper([&] { EXPECT_OK(container.Stop(absl::Seconds(20))); });
+  EXPECT_TRUE(Await([&] {
+    const auto actions = Actions(container.id());
+    return std::count(actions.begin(), actions.end(), "kill") > 0;
+  }));
+  ASSERT_OK(container.Restart(absl::Milliseconds(10)));
+  stopper.join();
+  EXPECT_EQ(Info(container).status, ContainerStatus::kRunning);
+
+  // Who asks again gives it no more time.
+  std::thread first([&] { EXPECT_OK(container.Stop(absl::Seconds(1))); });
+  std::vector<std::thread> others;
+  for (int i = 0; i < 5; ++i) {
+    absl::SleepFor(absl::Milliseconds(100));
+    others.emplace_back(
+        [&] { EXPECT_OK(container.Stop(absl::InfiniteDuration())); });
+  }
+  first.join();
+  for (std::thread& other : others) other.join();
+  EXPECT_EQ(Info(container).exit_code, 137);
+}
+
+TEST_F(ContainerTest, WhoIsAttachedMayGoAway) {
+  ContainerSpec spec = Spec(kForever);
+  spec.open_stdin = true;
+  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
+  for (int i = 0; i < 600; ++i) {
+    ASSERT_OK(container.Attach());
+  }
+  const std::string descriptors =
+      absl::StrCat("/proc/", Info(container).keeper_pid, "/fd");
+  EXPECT_TRUE(Await([&] {
+    return std::distance(std::filesystem::directory_iterator(descriptors), {}) <
+           200;
+  }));
+  ASSERT_OK(container.Stop());
+}
+
+TEST_F(ContainerTest, SomebodyElseWritesToItsStreams) {
+  const auto before = ::signal(SIGPIPE, SIG_IGN);
+  ASSERT_OK_AND_ASSIGN(const Container container, Ready(Spec(kForever)));
+  ASSERT_OK_AND_ASSIGN(
+      const UniqueFd foreign,
+      sys::Open(absl::StrCat("/proc/", Info(container).pid, "/fd/1"),
+                O_WRONLY | O_NONBLOCK));
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    const std::string much(4096, 'x');
+    while (!stop) {
+      if (::write(foreign.get(), much.data(), much.size()) < 0 &&
+          errno != EAGAIN) {
+        break;
+      }
+    }
+  });
+  EXPECT_OK(container.Stop());
+  EXPECT_EQ(Info(container).status, ContainerStatus::kExited);
+  stop = true;
+  writer.join();
+  ::signal(SIGPIPE, before);
+}
+
+TEST_F(ContainerTest, ATerminalThatNobodyHasOpenForAWhile) {
+  ContainerSpec spec =
+      Spec("t=$(tty); exec <&- >/dev/null 2>&1; sleep 0.2; exec >$t; echo on");
+  spec.terminal = true;
+  ASSERT_OK_AND_ASSIGN(const Container container, Started(spec));
+  EXPECT_EQ(container.Wait(absl::Now() + kPatience).value_or(-1), 0);
+  EXPECT_EQ(LogText(container), "on\r\n");
 }
 
 TEST_F(ContainerTest, WhoIsKilledLeavesNothing) {
