@@ -1,0 +1,117 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "examples/containers/commands.h"
+#include "examples/containers/output.h"
+
+namespace containers {
+namespace {
+
+// A line that is rewritten while an import takes its time.
+class Progress final {
+ public:
+  bool operator()(const caisson::ImportProgress& progress) {
+    const absl::Time now = absl::Now();
+    if (!isatty(STDERR_FILENO) || now - start_ < absl::Seconds(1) ||
+        now - shown_ < absl::Milliseconds(100)) {
+      return true;
+    }
+    shown_ = now;
+    std::cerr << absl::StrFormat(
+        "\rimporting: layer %d of %d, %d of %d MiB  ",
+        std::min(progress.layers_done + 1, progress.layers), progress.layers,
+        progress.bytes_done >> 20, progress.bytes >> 20);
+    if (progress.bytes_done >= progress.bytes) std::cerr << "\n";
+    return true;
+  }
+
+ private:
+  absl::Time start_ = absl::Now();
+  absl::Time shown_ = start_;
+};
+
+std::string NamesOf(const std::vector<std::string>& names) {
+  return names.empty() ? "<none>" : absl::StrJoin(names, ", ");
+}
+
+}  // namespace
+
+int Import(const Call& call) {
+  std::string name;
+  const auto words = call.Parse(
+      {Text(0, "name", "NAME[:TAG]", "instead of the archive's names", name)});
+  caisson::LayerStore layers = call.Layers();
+  for (const caisson::Image& image :
+       Check(layers.Import(words[0], {.name = name, .progress = Progress()}))) {
+    std::cout << NamesOf(image.names) << "\n";
+  }
+  return 0;
+}
+
+int Images(const Call& call) {
+  bool quiet = false;
+  call.Parse({Switch('q', "quiet", "ids alone", quiet)});
+  Table table({"NAME", "IMAGE ID", "PLATFORM", "IMPORTED", "SIZE"});
+  for (const caisson::ImageSummary& image : Check(call.Layers().List())) {
+    if (quiet) std::cout << ShortId(image.id) << "\n";
+    table.Add(
+        {NamesOf(image.names), ShortId(image.id), image.platform.ToString(),
+         absl::StrCat(HumanDuration(absl::Now() - image.imported), " ago"),
+         Bytes(static_cast<int64_t>(image.size))});
+  }
+  if (!quiet) std::cout << table.ToString();
+  return 0;
+}
+
+int RemoveImage(const Call& call) {
+  caisson::LayerStore layers = call.Layers();
+  int code = 0;
+  for (const std::string& name : call.Parse({})) {
+    const absl::Status removed = layers.Remove(name);
+    if (removed.ok()) {
+      std::cout << name << "\n";
+    } else {
+      PrintError(std::string(removed.message()));
+      code = 1;
+    }
+  }
+  return code;
+}
+
+int Df(const Call& call) {
+  const auto words = call.Parse({});
+  if (words[0] != "df") throw Failure{"expected system df"};
+  const auto images = Check(call.Layers().List());
+  int64_t image_bytes = 0;
+  for (const caisson::ImageSummary& image : images) {
+    image_bytes += static_cast<int64_t>(image.size);
+  }
+  const auto containers = Check(call.Containers().List({.all = true}));
+  const auto active = std::count_if(
+      containers.begin(), containers.end(),
+      [](const caisson::ContainerInfo& info) { return info.keeper_pid != 0; });
+  const caisson::VolumeStore volumes = call.Volumes();
+  const auto all_volumes = Check(volumes.List());
+  const auto used_volumes = Check(volumes.List({.in_use = true}));
+  int64_t volume_bytes = 0;
+  for (const caisson::VolumeInfo& volume : all_volumes) {
+    volume_bytes +=
+        static_cast<int64_t>(Check(volumes.Usage(volume.name)).bytes);
+  }
+  Table table({"TYPE", "TOTAL", "ACTIVE", "SIZE"});
+  table.Add({"Images", absl::StrCat(images.size()), "-", Bytes(image_bytes)});
+  table.Add({"Containers", absl::StrCat(containers.size()),
+             absl::StrCat(active), "-"});
+  table.Add({"Volumes", absl::StrCat(all_volumes.size()),
+             absl::StrCat(used_volumes.size()), Bytes(volume_bytes)});
+  std::cout << table.ToString();
+  return 0;
+}
+
+}  // namespace containers
