@@ -67,8 +67,8 @@
 #include "caisson/seccomp.h"
 #include "caisson/seccomp_notify.h"
 #include "caisson/security.h"
-#include "caisson/unique_fd.h"
 #include "caisson/tree_copy.h"
+#include "caisson/unique_fd.h"
 #include "caisson/volume.h"
 
 #endif  // CAISSON_CAISSON_H_
