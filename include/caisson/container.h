@@ -19,8 +19,8 @@
 // stops the container as Stop() does. doc/container.md says what is where.
 //
 // Not for: hosts that own what they start, and whose containers shall end with
-// them; those compose the classes themselves, and every start is ten times
-// faster. Needs CAP_SYS_ADMIN. The keeper stays in the control group of the
+// them; those compose the classes themselves, without a keeper to be made for
+// each start. Needs CAP_SYS_ADMIN. The keeper stays in the control group of the
 // process that started it: a service manager that kills that one kills it.
 //
 // References: Docker Engine API v1.41 for what the operations mean.
@@ -233,7 +233,8 @@ class [[nodiscard]] Container final {
 
   // Waits until the program has ended, also if it will be started again, and
   // returns ContainerInfo::exit_code; at once if it does not run.
-  // DEADLINE_EXCEEDED.
+  // DEADLINE_EXCEEDED. Of one with ContainerSpec::auto_remove it may be too
+  // late: its end is among the events (ContainerStore::Events()).
   absl::StatusOr<int> Wait(absl::Time deadline = absl::InfiniteFuture()) const;
   // The same for a host with a loop: readable when the program has ended; then
   // call Wait().

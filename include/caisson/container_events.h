@@ -34,7 +34,8 @@ struct ContainerEvent {
   std::string name;  // at that time
   // "create", "start", "die", "stop", "kill", "pause", "unpause", "restart",
   // "rename", "update", "destroy", "oom", "health_status: healthy",
-  // "health_status: unhealthy", "exec_start", "exec_die", "attach". Other processes may be newer and write others.
+  // "health_status: unhealthy", "exec_start", "exec_die", "attach". Other
+  // processes may be newer and write others.
   std::string action;
   // "image", "exitCode", "signal", "execID", ..., and the container's labels.
   std::map<std::string, std::string> attributes;

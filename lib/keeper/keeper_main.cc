@@ -2,6 +2,7 @@
 // to do.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@ sigset_t Termination() {
 // What the host had as its standard streams and signals is none of its
 // business.
 void LeaveHost() {
+  ::prctl(PR_SET_NAME, "caisson-keeper");
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd = 0; fd < 3; ++fd) ::dup2(null, fd);
   if (null > 3) ::close(null);
