@@ -757,6 +757,28 @@ TEST_F(OciRuntimeTest, GateWithoutAnybodyWaitingMeansRunning) {
   EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
 }
 
+// Whatever of a start or a deletion was done, a forced deletion does the rest.
+TEST_F(OciRuntimeTest, KilledStartAndDeletionAreFinished) {
+  MakeBundle(kForever);
+  for (int delay = 0; delay < 4000; delay += 400) {  // us
+    for (const bool start : {true, false}) {
+      ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
+      const pid_t pid = ::fork();
+      if (pid == 0) {
+        const absl::Status status =
+            start ? runtime_->Start("web") : runtime_->Delete("web");
+        ::_exit(status.ok() ? 0 : 1);
+      }
+      ::usleep(static_cast<useconds_t>(delay));
+      ASSERT_EQ(::kill(pid, SIGKILL), 0);
+      ASSERT_EQ(::waitpid(pid, nullptr, 0), pid);
+      EXPECT_OK(runtime_->Delete("web", /*force=*/true)) << delay << start;
+      EXPECT_EQ(ExitStatus(process.pid), SIGKILL);
+      EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/state"));
+    }
+  }
+}
+
 json ShellHook(const std::string& script) {
   return {{{"path", "/bin/sh"}, {"args", {"sh", "-c", script}}}};
 }
