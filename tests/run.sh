@@ -208,7 +208,7 @@ vm_targets=(
   //lib/{cgroup,features,rootfs,security,sys,volume}/... //lib/launcher:session_test
   //lib/net:{lifelines,net_endpoint,network,recover,traffic}_test
   //tests/hostile:{descriptors,detached,programs,races,roots}_test
-  //tests/kernel:{apparmor,container,exec,hooks,id_range,live_mounts,namespaces,process,release,security,start,sysctl,volume}_test
+  //tests/kernel:{apparmor,exec,hooks,id_range,live_mounts,namespaces,process,release,security,start,sysctl,volume}_test
   //tests/rootless:{cgroup,security,start}_test
 )
 
