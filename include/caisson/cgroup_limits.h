@@ -198,7 +198,9 @@ struct CgroupLimits {
   // Which devices may be used; see cgroup_devices.h. Absent: as the group above
   // has it. v2 an eBPF program (BPF_CGROUP_DEVICE), v1 devices.allow and
   // devices.deny. A change is atomic on v2; on v1 what old and new rules both
-  // allow is allowed all the time.
+  // allow is allowed all the time, and what both refuse is refused, but for an
+  // instant in which the kernel turns rules that allow what they do not name
+  // into such that refuse it.
   std::optional<CgroupDeviceRules> devices;
 
   // Further files of the group's v2 directory and what is written there, line
