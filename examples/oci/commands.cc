@@ -20,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "caisson/bundle.h"
+#include "caisson/notation.h"
 #include "caisson/oci_runtime.h"
 #include "caisson/unique_fd.h"
 #include "examples/oci/exec_process.h"
@@ -196,25 +197,16 @@ absl::StatusOr<int> List(const Context& context, const Arguments& arguments) {
   return 0;
 }
 
-absl::StatusOr<int> SignalNumber(std::string text) {
-  int number = 0;
-  if (absl::SimpleAtoi(text, &number)) return number;
-  for (char& c : text) c = static_cast<char>(toupper(c));
-  const std::string name(absl::StripPrefix(text, "SIG"));
-  for (int signal = 1; signal < NSIG; ++signal) {
-    const char* const abbreviation = sigabbrev_np(signal);
-    if (abbreviation != nullptr && name == abbreviation) return signal;
-  }
-  return absl::InvalidArgumentError(absl::StrCat("unknown signal ", text));
-}
-
 absl::StatusOr<int> Kill(const Context& context, const Arguments& arguments) {
   const auto runtime = Open(context);
   if (!runtime.ok()) return runtime.status();
   const auto id = IdOf(arguments);
   if (!id.ok()) return id.status();
-  const auto signal = SignalNumber(
-      arguments.rest().size() > 1 ? arguments.rest()[1] : "SIGTERM");
+  const std::string text =
+      arguments.rest().size() > 1 ? arguments.rest()[1] : "SIGTERM";
+  // 0 asks whether it lives.
+  const auto signal =
+      text == "0" ? absl::StatusOr<int>(0) : caisson::ParseSignal(text);
   if (!signal.ok()) return signal.status();
   const absl::Status status = runtime->Kill(*id, *signal, arguments.Has("all"));
   if (!status.ok()) return status;

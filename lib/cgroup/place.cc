@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
@@ -268,6 +269,24 @@ absl::Status ValidateName(absl::string_view name) {
   if (reason.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("cgroup name ", Quoted(name), ": ", reason));
+}
+
+std::vector<CgroupPath> PathsAt(const CgroupLayout& layout,
+                                absl::string_view path) {
+  std::vector<CgroupPath> paths;
+  for (const CgroupHierarchy& hierarchy : layout.hierarchies) {
+    if (!hierarchy.writable) continue;
+    absl::string_view below = path;
+    if (hierarchy.mount_root != "/" &&
+        (!absl::ConsumePrefix(&below, hierarchy.mount_root) ||
+         !absl::StartsWith(below, "/"))) {
+      continue;
+    }
+    paths.push_back({.version = hierarchy.version,
+                     .controllers = hierarchy.controllers,
+                     .directory = absl::StrCat(hierarchy.mount_point, below)});
+  }
+  return paths;
 }
 
 absl::StatusOr<Dir> MakeGroupDir(const Filesystem& filesystem,

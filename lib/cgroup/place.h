@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "caisson/cgroup.h"
 #include "lib/cgroup/filesystem.h"
 #include "lib/cgroup/layout.h"
 
@@ -22,6 +23,11 @@ bool IsOwnerName(absl::string_view name);
 // Syntax of a path or name; `what` names it in the error.
 absl::Status ValidatePath(absl::string_view path);
 absl::Status ValidateName(absl::string_view name);
+
+// Where the group of that path lies, or would lie: in each writable hierarchy
+// that shows the place. Looks at nothing but `layout`.
+std::vector<CgroupPath> PathsAt(const CgroupLayout& layout,
+                                absl::string_view path);
 
 // A locked directory and the open directories above it. Everything but
 // `enabled` is fixed once made. Closing `dir` unlocks it.

@@ -105,22 +105,17 @@ absl::StatusOr<UniqueFd> Ask(const ContainerDirectory& directory,
     ASSIGN_OR_RETURN(const bool lives, directory.HasKeeper());
     if (!lives) return UniqueFd();
     auto connection = directory.Connect();
+    absl::Status status = connection.status();
     if (connection.ok()) {
-      const absl::Status sent =
-          Send(connection->borrow(), request, descriptors);
-      if (sent.ok()) return connection;
-      if (!absl::IsUnavailable(sent)) return sent;
-    } else {
-      const auto detail = GetErrorDetail(connection.status());
-      if (!detail ||
-          (detail->error != ECONNREFUSED && detail->error != ENOENT) ||
-          attempt == kAttempts) {
-        return connection.status();
-      }
+      status = Send(connection->borrow(), request, descriptors);
+      if (status.ok()) return connection;
     }
+    if (!absl::IsUnavailable(status) || attempt == kAttempts) return status;
     // It does not listen yet, or not any more: whoever makes one holds this
     // lock, and one that ends does.
     RETURN_IF_ERROR(directory.Lock().status());
+    // One that was killed holds neither; its end is some milliseconds away, and
+    // nothing tells of it that could not be held by one whose socket is gone.
     if (attempt > 0) absl::SleepFor(absl::Milliseconds(1) * attempt);
   }
 }

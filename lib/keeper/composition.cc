@@ -13,6 +13,7 @@
 #include "caisson/notation.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/cgroup/place.h"
 #include "lib/keeper/spec_record.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd_open.h"
@@ -22,24 +23,6 @@ namespace {
 
 constexpr char kContainerNetwork[] = "container:";
 constexpr uint32_t kTtyGroup = 5;
-
-// The directory of the group in each hierarchy that has it.
-std::vector<std::string> GroupDirectories(const CgroupLayout& layout,
-                                          const std::string& parent,
-                                          const std::string& id) {
-  std::vector<std::string> directories;
-  for (const CgroupHierarchy& hierarchy : layout.hierarchies) {
-    absl::string_view below = parent;
-    if (!hierarchy.writable ||
-        (hierarchy.mount_root != "/" &&
-         !absl::ConsumePrefix(&below, hierarchy.mount_root))) {
-      continue;
-    }
-    if (below == "/") below = "";
-    directories.push_back(absl::StrCat(hierarchy.mount_point, below, "/", id));
-  }
-  return directories;
-}
 
 std::vector<std::string> Strings(
     const google::protobuf::RepeatedPtrField<std::string>& from) {
@@ -74,13 +57,16 @@ absl::StatusOr<Cgroup> OpenGroup(const std::string& cgroup_parent,
                                  const std::string& id) {
   ASSIGN_OR_RETURN(const CgroupLayout layout, CgroupLayout::Detect());
   std::vector<UniqueFd> directories;
-  for (const std::string& path : GroupDirectories(layout, cgroup_parent, id)) {
-    auto directory = sys::Open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  const std::string path =
+      absl::StrCat(cgroup_parent == "/" ? "" : cgroup_parent, "/", id);
+  for (const CgroupPath& place : cgroup::PathsAt(layout, path)) {
+    auto directory =
+        sys::Open(place.directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (directory.ok()) directories.push_back(*std::move(directory));
   }
   if (directories.empty()) {
-    return absl::NotFoundError(absl::StrCat("the control group ", cgroup_parent,
-                                            "/", id, " does not exist"));
+    return absl::NotFoundError(
+        absl::StrCat("the control group ", path, " does not exist"));
   }
   return Cgroup::Attach(std::move(directories));
 }

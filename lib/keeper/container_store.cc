@@ -26,6 +26,7 @@
 #include "lib/keeper/spec_record.h"
 #include "lib/keeper/state.h"
 #include "lib/spec/runtime_config.h"
+#include "lib/sys/boot_id.h"
 #include "lib/sys/private_dir.h"
 
 namespace caisson {
@@ -293,8 +294,8 @@ absl::StatusOr<Recovered> RecoverOne(const StoreDirectory& store,
   }
   ASSIGN_OR_RETURN(const ContainerSpec spec,
                    keeper::FromRecord(observed->record.spec()));
-  const bool rebooted =
-      !state.boot_id().empty() && state.boot_id() != keeper::BootId();
+  ASSIGN_OR_RETURN(const std::string boot_id, sys::BootId());
+  const bool rebooted = !state.boot_id().empty() && state.boot_id() != boot_id;
   result.start =
       state.ever_started() &&
       (observed->lost || rebooted || state.interrupted()) &&

@@ -21,6 +21,7 @@
 #include "lib/keeper/removal.h"
 #include "lib/keeper/spec_record.h"
 #include "lib/keeper/state.h"
+#include "lib/sys/boot_id.h"
 #include "lib/sys/open.h"
 
 namespace caisson::keeper {
@@ -137,7 +138,7 @@ absl::Status Keeper::StartRun() {
   }
   // So that whoever finds that this process was killed removes what there is.
   state_.set_version(kRecordVersion);
-  state_.set_boot_id(BootId());
+  ASSIGN_OR_RETURN(*state_.mutable_boot_id(), sys::BootId());
   state_.set_keeper_pid(::getpid());
   state_.set_composing(true);
   state_.set_interrupted(false);

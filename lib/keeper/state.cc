@@ -1,17 +1,14 @@
 #include "lib/keeper/state.h"
 
-#include <fcntl.h>
-
 #include <utility>
 
-#include "absl/strings/strip.h"
 #include "caisson/container_events.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/limits.h"
 #include "lib/events/append_event.h"
 #include "lib/keeper/spec_record.h"
-#include "lib/sys/open.h"
+#include "lib/sys/boot_id.h"
 
 namespace caisson {
 
@@ -45,13 +42,6 @@ bool SaysAlive(const StateRecord& state) {
 
 }  // namespace
 
-std::string BootId() {
-  const auto id =
-      sys::ReadFileAt(BorrowedFd(AT_FDCWD), "/proc/sys/kernel/random/boot_id",
-                      /*resolve=*/0, 64);
-  return id.ok() ? std::string(absl::StripSuffix(*id, "\n")) : "";
-}
-
 absl::StatusOr<Observed> Observe(const ContainerDirectory& directory) {
   Observed observed;
   StateRecord& state = observed.state;
@@ -66,7 +56,8 @@ absl::StatusOr<Observed> Observe(const ContainerDirectory& directory) {
   } while (observed.has_keeper);
   observed.lost = true;
   state.set_composing(false);
-  const bool rebooted = state.boot_id() != BootId();
+  ASSIGN_OR_RETURN(const std::string boot_id, sys::BootId());
+  const bool rebooted = state.boot_id() != boot_id;
   state.set_status(static_cast<int>(ContainerStatus::kExited));
   state.set_pid(0);
   state.set_keeper_pid(0);

@@ -12,9 +12,6 @@
 
 namespace caisson::keeper {
 
-// Of the kernel that runs (random(4)); empty if it cannot be read.
-std::string BootId();
-
 // A container as it is now.
 struct Observed {
   ContainerRecord record;

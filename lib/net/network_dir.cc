@@ -37,7 +37,6 @@ constexpr char kLockFile[] = "lock";
 constexpr char kUsersFile[] = "users";
 constexpr char kLeasesDir[] = "leases";
 constexpr char kNamesDir[] = "names";
-constexpr char kBootIdFile[] = "/proc/sys/kernel/random/boot_id";
 
 absl::Status FileError(int error, absl::string_view call,
                        absl::string_view path, absl::string_view hint = "") {
@@ -160,13 +159,6 @@ absl::StatusOr<NetworkRecord> NetworkRecord::Parse(absl::string_view text) {
   ASSIGN_OR_RETURN(const std::string internal, record.Get("internal"));
   network.internal = internal == "1";
   return network;
-}
-
-absl::StatusOr<std::string> ReadBootId() {
-  ASSIGN_OR_RETURN(std::string text,
-                   sys::ReadFileAt(BorrowedFd(AT_FDCWD), kBootIdFile,
-                                   /*resolve=*/0, /*limit=*/256));
-  return std::string(absl::StripAsciiWhitespace(text));
 }
 
 absl::StatusOr<sys::MacAddress> ParseMac(absl::string_view field,

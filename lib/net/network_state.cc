@@ -21,6 +21,7 @@
 #include "lib/net/recover.h"
 #include "lib/net/subnet_choice.h"
 #include "lib/net/sysctl.h"
+#include "lib/sys/boot_id.h"
 #include "lib/sys/open.h"
 
 namespace caisson {
@@ -135,7 +136,7 @@ absl::Status NetworkState::JoinExisting(const NetworkOptions& options) {
 
 absl::Status NetworkState::EstablishNew(const NetworkOptions& options) {
   ASSIGN_OR_RETURN(const ParsedOptions parsed, ParseNetworkOptions(options));
-  ASSIGN_OR_RETURN(const std::string boot_id, ReadBootId());
+  ASSIGN_OR_RETURN(const std::string boot_id, sys::BootId());
   MutexLock lock(&route_mutex_);
   // What a dead process left is in the way: its subnet, for example.
   RETURN_IF_ERROR(RemoveRemains(dir_, route_).status());

@@ -15,6 +15,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/attach.h"
+#include "lib/cgroup/place.h"
 #include "lib/spec/runtime_config.h"
 
 namespace caisson::runtime {
@@ -66,25 +67,12 @@ std::vector<CgroupPath> PathsOf(const ContainerRecord& record) {
 absl::Status RememberPlace(const CgroupLayout& layout, const std::string& path,
                            ContainerRecord& record) {
   record.set_group_path(path);
-  const Place place = PlaceOf(path);
-  for (const CgroupHierarchy& hierarchy : layout.hierarchies) {
-    absl::string_view below = place.parent;
-    if (!hierarchy.writable ||
-        (hierarchy.mount_root != "/" &&
-         !absl::ConsumePrefix(&below, hierarchy.mount_root))) {
-      continue;
-    }
-    if (below == "/") below = "";
-    const std::string directory =
-        absl::StrCat(hierarchy.mount_point, below, "/", place.name);
-    if (::access(directory.c_str(), F_OK) == 0) {
+  for (const CgroupPath& place : cgroup::PathsAt(layout, path)) {
+    if (::access(place.directory.c_str(), F_OK) == 0) {
       return absl::AlreadyExistsError(absl::StrCat(
-          "the control group ", Quoted(directory), " exists already"));
+          "the control group ", Quoted(place.directory), " exists already"));
     }
-    AddDirectory({.version = hierarchy.version,
-                  .controllers = hierarchy.controllers,
-                  .directory = directory},
-                 record);
+    AddDirectory(place, record);
   }
   return absl::OkStatus();
 }

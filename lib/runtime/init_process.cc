@@ -16,6 +16,7 @@
 #include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/sys/boot_id.h"
 #include "lib/sys/directory.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
@@ -79,11 +80,6 @@ bool IsExiting(pid_t pid) {
 
 }  // namespace
 
-absl::StatusOr<std::string> BootId() {
-  ASSIGN_OR_RETURN(const std::string id, ReadProc("sys/kernel/random/boot_id"));
-  return std::string(absl::StripSuffix(id, "\n"));
-}
-
 absl::StatusOr<ProcessRecord> Remember(BorrowedFd pidfd) {
   const pid_t pid = sys::PidOf(pidfd);
   ASSIGN_OR_RETURN(const uint64_t start, StartOf(pid));
@@ -91,7 +87,7 @@ absl::StatusOr<ProcessRecord> Remember(BorrowedFd pidfd) {
     return absl::NotFoundError("the container's process has ended");
   }
   ProcessRecord record;
-  ASSIGN_OR_RETURN(*record.mutable_boot_id(), BootId());
+  ASSIGN_OR_RETURN(*record.mutable_boot_id(), sys::BootId());
   record.set_pid(pid);
   record.set_start_ticks(start);
   return record;

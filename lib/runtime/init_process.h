@@ -16,9 +16,6 @@
 
 namespace caisson::runtime {
 
-// /proc/sys/kernel/random/boot_id.
-absl::StatusOr<std::string> BootId();
-
 // What tells the process from every other one.
 absl::StatusOr<ProcessRecord> Remember(BorrowedFd pidfd);
 

@@ -28,6 +28,7 @@
 #include "lib/runtime/state_directory.h"
 #include "lib/spec/documents.h"
 #include "lib/spec/runtime_config.h"
+#include "lib/sys/boot_id.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd.h"
 #include "lib/sys/pidfd_open.h"
@@ -78,7 +79,7 @@ absl::StatusOr<Found> Look(ContainerDirectory directory) {
     ASSIGN_OR_RETURN(process, directory.ReadProcess(Phase::kCreating));
     creating = process.pid() != 0;
   }
-  ASSIGN_OR_RETURN(const std::string boot_id, runtime::BootId());
+  ASSIGN_OR_RETURN(const std::string boot_id, sys::BootId());
   // The directory is on no tmpfs: somebody else's group may be there now.
   if (record.boot_id() != boot_id) {
     record.clear_group_path();
@@ -220,7 +221,7 @@ absl::StatusOr<ContainerRecord> RecordOf(const ContainerDirectory& directory,
   record.set_has_start_hooks(!hooks.start_container.empty() ||
                              !hooks.poststart.empty());
   record.set_has_poststop_hooks(!hooks.poststop.empty());
-  ASSIGN_OR_RETURN(*record.mutable_boot_id(), runtime::BootId());
+  ASSIGN_OR_RETURN(*record.mutable_boot_id(), sys::BootId());
   if (bundle.config().linux_config.intel_rdt) {
     ASSIGN_OR_RETURN(*record.mutable_resctrl(), runtime::FindResctrl());
   }
@@ -371,7 +372,7 @@ absl::Status Destroy(const Found& found) {
 absl::Status DestroyUnreadable(ContainerDirectory& directory,
                                const absl::Status& unreadable) {
   const auto process = directory.ReadProcess(Phase::kCreated);
-  const auto boot_id = runtime::BootId();
+  const auto boot_id = sys::BootId();
   if (process.ok() && boot_id.ok()) {
     ASSIGN_OR_RETURN(const UniqueFd init, OpenInit(*process, *boot_id));
     if (init.valid()) {
@@ -390,7 +391,7 @@ absl::Status DestroyUnreadable(ContainerDirectory& directory,
 absl::Status LockByForce(ContainerDirectory& directory) {
   ASSIGN_OR_RETURN(const bool busy, directory.IsLocked());
   if (busy) {
-    ASSIGN_OR_RETURN(const std::string boot_id, runtime::BootId());
+    ASSIGN_OR_RETURN(const std::string boot_id, sys::BootId());
     for (const Phase phase : {Phase::kCreating, Phase::kCreated}) {
       ASSIGN_OR_RETURN(const ProcessRecord process,
                        directory.ReadProcess(phase));
