@@ -340,8 +340,10 @@ TEST(SecurityPolicyTest, HostStaysAsItIs) {
     std::string text;
     std::ifstream status("/proc/self/status");
     for (std::string line; std::getline(status, line);) {
-      for (const char* key : {"Cap", "NoNewPrivs", "Seccomp", "Threads",
-                              "Umask", "Sig", "Uid", "Gid"}) {
+      // Not SigQ, which counts what all processes of the user have pending.
+      for (const char* key :
+           {"Cap", "NoNewPrivs", "Seccomp", "Threads", "Umask", "SigPnd",
+            "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "Uid", "Gid"}) {
         if (line.rfind(key, 0) == 0) text += line + "\n";
       }
     }

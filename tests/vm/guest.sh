@@ -81,7 +81,7 @@ run_one() {
   local number=$1 directory=$2 seconds=$3 environment=$4 out=$work/$1 start code=0 variables
   shift 4
   read -ra variables <<<"$environment"
-  mkdir "/tmp/test.$number"
+  mkdir -p "/tmp/test.$number"
   start=$(uptime_ms)
   (
     cd "$directory" || exit 1
@@ -119,12 +119,26 @@ run_all() {
   wait
 }
 
+# Each alone.
+repeat_failed() {
+  local number directory seconds environment words code _
+  while IFS='|' read -r number _ directory seconds environment words; do
+    read -r code _ <"$work/$number/status"
+    [[ $code != 0 ]] || continue
+    mv "$work/$number/log" "$work/$number/log.1"
+    rm -f "$work/$number/test.xml"
+    # shellcheck disable=SC2086 # The words of the command.
+    run_one "$number" "$directory" "$seconds" "$environment" $words
+  done <"$work/list"
+}
+
 mount_all
 provide_rdma
 ip link set lo up
 echo caisson-vm >/proc/sys/kernel/hostname
 ulimit -n 20000
 run_all
+[[ ! -e $work/repeat ]] || repeat_failed
 sync
 echo o >/proc/sysrq-trigger
 sleep 60

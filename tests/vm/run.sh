@@ -29,6 +29,7 @@ not leave out. Nothing of it outlives the script, however that ends. Needs root.
 Environment:
   CAISSON_VM_SECONDS       for all tests together (480)
   CAISSON_VM_TEST_SECONDS  for one test (150)
+  CAISSON_TEST_ATTEMPTS=2  repeat a test that failed, and list it as flaky (1)
   CAISSON_CACHE_DIR        where the kernel is unpacked (.cache)
 USAGE
 }
@@ -339,6 +340,10 @@ count() {
   ((s == 0)) || line+=", $s skipped"
   ((expected == 0)) || line+=", $expected impossible"
   printf '  %-52s %12s  %s\n' "$target" "$(format_ms "$ms")" "$line"
+  if [[ -e $out/log.1 ]] && ((f == 0)); then
+    echo "flaky    $target passed only when repeated" >>"$work/bad"
+    failing_parts "$out/log.1"
+  fi
   [[ $code == 0 ]] || ((f == 0)) || [[ ! -e $out/log ]] || failing_parts "$out/log"
 }
 
@@ -366,6 +371,7 @@ step "building ${#tests[@]} kernel tests" logged_bazel "" build --keep_going "${
 bin=$(bazel_in "" info bazel-bin 2>/dev/null)
 bazel_in "" info output_base 2>/dev/null >>"$work/directories"
 write_list
+((${CAISSON_TEST_ATTEMPTS:-1} == 1)) || : >"$work/repeat"
 make_disks || die "cannot make the VM's disks"
 start=$(now_ms)
 _tick "running ${#labels[@]} tests in the VM" &
@@ -389,7 +395,7 @@ if ((status != 0)); then
 fi
 [[ -z $bad ]] || sed 's/^\([a-z]* *\)/\1in the VM: /' "$work/bad" >>"$bad"
 if [[ -s $work/bad ]]; then
-  printf '\nfailed or skipped in the VM:\n'
+  printf '\nfailed, skipped or flaky in the VM:\n'
   sed 's/^/  /' "$work/bad"
 fi
 ((impossible == 0)) ||
