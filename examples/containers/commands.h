@@ -37,6 +37,7 @@ int Ps(const Call& call);
 int Logs(const Call& call);
 int Events(const Call& call);
 int Inspect(const Call& call);
+int Port(const Call& call);
 
 // processes.cc
 int Top(const Call& call);

@@ -199,8 +199,11 @@ expect 0 '^again$' containers rm again
 # A network, and a port of the host.
 network=ct$$
 expect 0 '^[0-9a-f]{64}$' containers run -d --name server --network "$network" --cgroup-parent "$group" \
-  -p 127.0.0.1:0:80 busybox sh -c 'mkdir /www; echo page >/www/index.html; exec httpd -f -h /www'
+  -p 127.0.0.1::80 busybox sh -c 'mkdir /www; echo page >/www/index.html; exec httpd -f -h /www'
 expect 0 '127.0.0.1:[0-9]+->80/tcp +server$' containers ps
+expect 0 '^80/tcp -> 127.0.0.1:[1-9][0-9]*$' containers port server
+expect 0 '^127.0.0.1:[1-9][0-9]*$' containers port server 80
+expect 1 'port "81" of "server" is not published' containers port server 81
 fetch() { containers run --rm --network "$network" --cgroup-parent "$group" busybox wget -qO- http://server/; }
 await prints '^page$' fetch
 expect 0 '^server$' containers rm -f server

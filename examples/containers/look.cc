@@ -195,4 +195,25 @@ int Inspect(const Call& call) {
   return 0;
 }
 
+int Port(const Call& call) {
+  bool found = false;
+  const auto words = call.Parse({});
+  const auto info = Check(Check(call.Containers().Find(words[0])).Inspect());
+  for (const caisson::PortMapping& port : info.ports) {
+    const std::string text = PortText(port);
+    const std::pair<std::string, std::string> sides =
+        absl::StrSplit(text, "->");
+    if (words.size() == 1) {
+      std::cout << sides.second << " -> " << sides.first << "\n";
+    } else if (sides.second == words[1] ||
+               sides.second == absl::StrCat(words[1], "/tcp")) {
+      std::cout << sides.first << "\n";
+      found = true;
+    }
+  }
+  if (words.size() == 1 || found) return 0;
+  throw Failure{absl::StrCat("port \"", words[1], "\" of \"", info.spec.name,
+                             "\" is not published")};
+}
+
 }  // namespace containers

@@ -116,7 +116,7 @@ std::vector<Flag> SpecFlags::Network() {
       Text(0, "network", "NAME",
            "bridge to join (\"bridge\"), none, host, or container:NAME",
            spec_.network),
-      {'p', "publish", "[IP:]HOST:PORT[/udp]", "publish a port",
+      {'p', "publish", "[[IP:][HOST]:]PORT[/udp]", "publish a port",
        [&](const std::string& v) {
          spec_.ports.push_back(Check(caisson::ParsePortMapping(v)));
        }},

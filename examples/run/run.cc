@@ -122,7 +122,7 @@ std::vector<Flag> Flags(Options& o) {
        [&](const char* v) {
          o.devices.push_back(Check(caisson::ParseDeviceNode(v)));
        }},
-      {'p', "publish", "[IP:]HOST:PORT[/udp]", "publish a port",
+      {'p', "publish", "[[IP:][HOST]:]PORT[/udp]", "publish a port",
        [&](const char* v) {
          o.ports.push_back(Check(caisson::ParsePortMapping(v)));
        }},

@@ -24,8 +24,8 @@
 
 namespace caisson {
 
-// "[ADDRESS:]HOSTPORT:PORT[/tcp|/udp]", the argument of --publish. HOSTPORT 0
-// lets the kernel choose.
+// "[[ADDRESS:][HOSTPORT]:]PORT[/tcp|/udp]", the argument of --publish. Without
+// HOSTPORT, or with 0, the kernel chooses one: NetEndpoint::ports().
 absl::StatusOr<PortMapping> ParsePortMapping(absl::string_view text);
 
 // "/SOURCE:/DESTINATION[:ro|:rw]", the argument of --volume. Both absolute.

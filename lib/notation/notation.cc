@@ -105,10 +105,11 @@ absl::StatusOr<PortMapping> ParsePortMapping(absl::string_view text) {
   }
   const std::vector<absl::string_view> parts = absl::StrSplit(rest, ':');
   const size_t count = parts.size();
-  if (count < 2 || count > 3 || (count == 3 && parts[0].empty()) ||
-      !ParsePort(parts[count - 2], 0, &mapping.host_port) ||
+  const absl::string_view host = count < 2 ? "" : parts[count - 2];
+  if (count > 3 || (count == 3 && parts[0].empty()) ||
+      (!host.empty() && !ParsePort(host, 0, &mapping.host_port)) ||
       !ParsePort(parts[count - 1], 1, &mapping.container_port)) {
-    return Expected(text, "[ADDRESS:]HOSTPORT:PORT[/udp]");
+    return Expected(text, "[[ADDRESS:][HOSTPORT]:]PORT[/udp]");
   }
   if (count == 3) mapping.host_address = std::string(parts[0]);
   return mapping;

@@ -21,12 +21,18 @@ TEST(NotationTest, Ports) {
   EXPECT_EQ(port.host_address, "127.0.0.1");
   EXPECT_EQ(port.host_port, 0);
   EXPECT_EQ(port.protocol, PortMapping::Protocol::kUdp);
+  for (const char* any : {"80", ":80", "127.0.0.1::80"}) {
+    ASSERT_OK_AND_ASSIGN(port, ParsePortMapping(any));
+    EXPECT_EQ(port.host_port, 0) << any;
+    EXPECT_EQ(port.container_port, 80) << any;
+    EXPECT_EQ(port.host_address, any[0] == '1' ? "127.0.0.1" : "");
+  }
   for (const char* bad :
-       {"", "80", "1:2:3:4", "a:80", "80:", ":80", "80:0", "65536:80", "80:+1",
-        "80: 1", "80:80/icmp", "80:80/", ":80:80", "-1:80"}) {
+       {"", "0", "/tcp", "1:2:3:4", "a:80", "80:", "80:0", "65536:80", "80:+1",
+        "80: 1", "80:80/icmp", "80:80/", ":80:80", "::80", "-1:80"}) {
     EXPECT_THAT(ParsePortMapping(bad),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("expected [ADDRESS:]HOSTPORT:PORT")))
+                         HasSubstr("expected [[ADDRESS:][HOSTPORT]:]PORT")))
         << bad;
   }
 }
