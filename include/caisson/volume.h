@@ -19,7 +19,9 @@
 // and on disk; one that was interrupted is redone by the next container.
 //
 // In use. A VolumeUse is a lock that the kernel drops with the process that
-// holds it, however that ends. Nothing removes a volume that is in use.
+// holds it, however that ends. A hold is a file, which lasts until Release():
+// for a container that does not run, but shall find its data when it does.
+// Nothing removes a volume that is in use or held.
 //
 // Durability. What Create and Remove reported as done survives a power failure;
 // a volume is never visible in part. kill -9 at any instant leaves at most what
@@ -73,7 +75,8 @@ struct VolumeOptions {
 
 struct VolumeUser {
   std::string name;  // VolumeUseOptions::user
-  pid_t pid = 0;     // of the process that made the VolumeUse
+  pid_t pid = 0;     // of the process that made the VolumeUse; 0 of a hold
+  std::string hold;  // of a hold: its name
 };
 
 struct VolumeInfo {
@@ -82,7 +85,7 @@ struct VolumeInfo {
   absl::Time created;
   bool anonymous = false;
   VolumeLabels labels;
-  std::vector<VolumeUser> users;  // at this moment
+  std::vector<VolumeUser> users;  // at this moment, and holds
 };
 
 struct VolumeUsage {
@@ -180,6 +183,15 @@ class [[nodiscard]] VolumeStore final {
 
   absl::StatusOr<VolumeUse> Use(absl::string_view name,
                                 const VolumeUseOptions& options = {}) const;
+
+  // Says that `options.user` needs the volume, in use or not, until Release().
+  // It is made as Use() makes it. `hold` names the hold: a letter or digit,
+  // then letters, digits, "_", "." and "-", at most 255 bytes; one of that name
+  // is replaced. Survives a power failure.
+  absl::Status Hold(absl::string_view name, absl::string_view hold,
+                    const VolumeUseOptions& options = {}) const;
+  // Ends it. OK also if there is no such hold, or no such volume any more.
+  absl::Status Release(absl::string_view name, absl::string_view hold) const;
 
   // Removes the volume with its data. FAILED_PRECONDITION while it is in use,
   // naming the users. Once it has begun, nobody finds the volume any more; if

@@ -10,6 +10,7 @@
 #include "lib/keeper/call.h"
 #include "lib/keeper/composition.h"
 #include "lib/keeper/container_state.h"
+#include "lib/keeper/holds.h"
 #include "lib/keeper/removal.h"
 #include "lib/keeper/spec_record.h"
 #include "lib/keeper/state.h"
@@ -345,6 +346,8 @@ absl::Status Container::Rename(const std::string& name) const {
     return written;
   }
   store.DropName(before, id());
+  // For the readers of errors alone.
+  keeper::HoldVolumes(store, record, state_->store->places).IgnoreError();
   keeper::TellOf(store, record, "rename", {{"oldName", before}});
   return absl::OkStatus();
 }
@@ -386,7 +389,8 @@ absl::Status Container::Remove(const ContainerRemoveOptions& options) const {
     const auto observed = keeper::Observe(state_->directory);
     if (options.force && absl::IsDataLoss(observed.status())) {
       // Of its volumes and its network nobody knows.
-      return keeper::RemoveUnfinished(state_->directory, state_->store->places);
+      return keeper::RemoveUnfinished(state_->store->directory,
+                                      state_->directory, state_->store->places);
     }
     RETURN_IF_ERROR(observed.status());
     if (observed->has_keeper) continue;

@@ -20,6 +20,7 @@
 #include "lib/keeper/container_directory.h"
 #include "lib/keeper/container_state.h"
 #include "lib/keeper/creation.h"
+#include "lib/keeper/holds.h"
 #include "lib/keeper/names.h"
 #include "lib/keeper/removal.h"
 #include "lib/keeper/restart_policy.h"
@@ -161,10 +162,13 @@ absl::StatusOr<Container> ContainerStore::Create(
   }
   const Image* const image = use ? &use->image : nullptr;
   ASSIGN_OR_RETURN(ContainerRecord record, keeper::MakeRecord(id, spec, image));
-  auto undo_volumes = absl::MakeCleanup(
-      [&] { keeper::RemoveAnonymousVolumes(state_->places, record); });
+  auto undo_volumes = absl::MakeCleanup([&] {
+    keeper::ReleaseVolumes(store, record, state_->places).IgnoreError();
+    keeper::RemoveAnonymousVolumes(state_->places, record);
+  });
   RETURN_IF_ERROR(
       keeper::MakeAnonymousVolumes(spec, image, state_->places, record));
+  RETURN_IF_ERROR(keeper::HoldVolumes(store, record, state_->places));
   // A name without a record is nobody's; the record makes both valid at once.
   RETURN_IF_ERROR(store.TakeName(spec.name, id));
   if (const absl::Status written = directory.WriteRecord(record);
@@ -274,7 +278,7 @@ absl::StatusOr<Recovered> RecoverOne(const StoreDirectory& store,
   ASSIGN_OR_RETURN(const HeldLock lock, directory.Lock());
   const auto observed = keeper::Observe(directory);
   if (absl::IsNotFound(observed.status())) {
-    RETURN_IF_ERROR(keeper::RemoveUnfinished(directory, places));
+    RETURN_IF_ERROR(keeper::RemoveUnfinished(store, directory, places));
     return Recovered();
   }
   RETURN_IF_ERROR(observed.status());
@@ -335,6 +339,11 @@ absl::StatusOr<ContainerRecovery> ContainerStore::Recover() const {
       recovery.failures.push_back(
           Annotate(status, absl::StrCat("container ", id.substr(0, 12))));
     }
+  }
+  if (const absl::Status status =
+          keeper::ReleaseStrays(state_->directory, state_->places, "");
+      !status.ok()) {
+    recovery.failures.push_back(Annotate(status, "volumes"));
   }
   return recovery;
 }

@@ -7,6 +7,7 @@
 #include "caisson/layer_store.h"
 #include "caisson/volume.h"
 #include "lib/base/status_macros.h"
+#include "lib/keeper/holds.h"
 #include "lib/keeper/state.h"
 
 namespace caisson::keeper {
@@ -31,7 +32,11 @@ absl::Status RemoveVolumes(const ContainerRecord& record,
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(mount, absl::MaxSplits(':', 1));
     const absl::Status removed = volumes.Remove(parts.first);
-    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+    // One that another container has, too, is that one's from now on.
+    if (!removed.ok() && !absl::IsNotFound(removed) &&
+        !absl::IsFailedPrecondition(removed)) {
+      return removed;
+    }
   }
   return absl::OkStatus();
 }
@@ -45,6 +50,7 @@ absl::Status RemoveContainer(const StoreDirectory& store,
   if (!record.image_id().empty()) {
     RETURN_IF_ERROR(RemoveWritable(record.id(), places));
   }
+  RETURN_IF_ERROR(ReleaseVolumes(store, record, places));
   if (volumes) RETURN_IF_ERROR(RemoveVolumes(record, places));
   {
     ASSIGN_OR_RETURN(const HeldLock names, store.LockNames());
@@ -55,9 +61,11 @@ absl::Status RemoveContainer(const StoreDirectory& store,
   return absl::OkStatus();
 }
 
-absl::Status RemoveUnfinished(const ContainerDirectory& directory,
+absl::Status RemoveUnfinished(const StoreDirectory& store,
+                              const ContainerDirectory& directory,
                               const Places& places) {
   RETURN_IF_ERROR(RemoveWritable(directory.id(), places));
+  RETURN_IF_ERROR(ReleaseStrays(store, places, directory.id()));
   return directory.Remove();
 }
 

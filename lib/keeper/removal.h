@@ -16,7 +16,8 @@ absl::Status RemoveContainer(const StoreDirectory& store,
                              const Places& places, bool volumes);
 
 // The same without a record, of one whose creation or removal was cut off.
-absl::Status RemoveUnfinished(const ContainerDirectory& directory,
+absl::Status RemoveUnfinished(const StoreDirectory& store,
+                              const ContainerDirectory& directory,
                               const Places& places);
 
 }  // namespace caisson::keeper

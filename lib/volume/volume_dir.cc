@@ -27,6 +27,9 @@ namespace {
 constexpr char kStep[] = "volume";
 constexpr char kRecord[] = "volume";
 constexpr char kUses[] = "uses";
+constexpr char kHolds[] = "holds";
+// No hold has this name; what a killed process left of one is overwritten.
+constexpr char kNewHold[] = ".new";
 constexpr char kCopying[] = "copying";  // may be incomplete
 constexpr char kCopied[] = "copied";    // complete; on its way to "data"
 constexpr mode_t kDataMode = 0755;
@@ -143,6 +146,52 @@ void EndUse(BorrowedFd uses, const std::string& name) {
   if (free.ok() && *free) ::unlinkat(uses.get(), name.c_str(), 0);
 }
 
+absl::Status AddHold(BorrowedFd dir, const std::string& hold,
+                     const std::string& user) {
+  ASSIGN_OR_RETURN(const UniqueFd holds,
+                   sys::OpenOrMakeDirectory(dir, kHolds, 0700));
+  ::unlinkat(holds.get(), kNewHold, 0);
+  ASSIGN_OR_RETURN(const UniqueFd file, MakeFile(holds.borrow(), kNewHold));
+  RETURN_IF_ERROR(
+      sys::WriteAll(file.borrow(), RenderUser({.name = user}), hold));
+  if (::fsync(file.get()) != 0) return Error(errno, "fsync", hold);
+  if (::renameat(holds.get(), kNewHold, holds.get(), hold.c_str()) != 0) {
+    return Error(errno, "rename", hold);
+  }
+  RETURN_IF_ERROR(sys::SyncDirectory(holds.borrow(), kHolds));
+  return sys::SyncDirectory(dir, ".");
+}
+
+absl::Status DropHold(BorrowedFd dir, const std::string& hold) {
+  const std::string path = absl::StrCat(kHolds, "/", hold);
+  if (::unlinkat(dir.get(), path.c_str(), 0) == 0 || errno == ENOENT) {
+    return absl::OkStatus();
+  }
+  return Error(errno, "unlink", path);
+}
+
+namespace {
+
+absl::Status AppendHolds(BorrowedFd dir, std::vector<VolumeUser>& users) {
+  auto holds = sys::OpenDirectory(dir, kHolds);
+  if (absl::IsNotFound(holds.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(holds.status());
+  ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(holds->borrow()));
+  for (const std::string& name : names) {
+    if (name == kNewHold) continue;
+    const auto text = sys::ReadFileAt(holds->borrow(), name, sys::kNoSymlinks,
+                                      Record::kMaxSize);
+    if (absl::IsNotFound(text.status())) continue;
+    auto user = text.ok() ? ParseUser(*text) : text.status();
+    // One that cannot be read is one nevertheless.
+    users.push_back(user.ok() ? *std::move(user) : VolumeUser());
+    users.back().hold = name;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<std::vector<VolumeUser>> LiveUsers(BorrowedFd dir,
                                                   DeadUses dead) {
   ASSIGN_OR_RETURN(const UniqueFd uses, OpenUses(dir));
@@ -166,6 +215,7 @@ absl::StatusOr<std::vector<VolumeUser>> LiveUsers(BorrowedFd dir,
     // Without the store's lock one may be seen before its text is written.
     users.push_back(user.ok() ? *std::move(user) : VolumeUser());
   }
+  RETURN_IF_ERROR(AppendHolds(dir, users));
   return users;
 }
 

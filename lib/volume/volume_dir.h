@@ -33,10 +33,17 @@ absl::StatusOr<UniqueFd> OpenUses(BorrowedFd dir);
 // Removes the file unless a duplicate of its lock lives.
 void EndUse(BorrowedFd uses, const std::string& name);
 
+// A hold, which lasts until it is dropped, and survives a power failure. With
+// the store's lock held; dropping one needs none.
+absl::Status AddHold(BorrowedFd dir, const std::string& hold,
+                     const std::string& user);
+absl::Status DropHold(BorrowedFd dir, const std::string& hold);
+
 enum class DeadUses {
   kKeep,
   kRemove,  // with the store's lock held
 };
+// And those who hold it.
 absl::StatusOr<std::vector<VolumeUser>> LiveUsers(BorrowedFd dir,
                                                   DeadUses dead);
 

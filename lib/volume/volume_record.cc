@@ -124,8 +124,15 @@ absl::StatusOr<VolumeUser> ParseUser(absl::string_view text) {
 std::string DescribeUsers(const std::vector<VolumeUser>& users) {
   std::string text;
   for (const VolumeUser& user : users) {
-    absl::StrAppend(&text, text.empty() ? "" : ", ", Quoted(user.name),
-                    " (process ", user.pid, ")");
+    const bool uses_it =
+        std::any_of(users.begin(), users.end(), [&](const VolumeUser& other) {
+          return other.hold.empty() && other.name == user.name;
+        });
+    if (!user.hold.empty() && uses_it) continue;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", Quoted(user.name));
+    absl::StrAppend(&text, user.hold.empty()
+                               ? absl::StrCat(" (process ", user.pid, ")")
+                               : " (not running)");
   }
   return text;
 }

@@ -26,7 +26,7 @@ absl::StatusOr<VolumeInfo> ParseVolume(absl::string_view text);
 std::string RenderUser(const VolumeUser& user);
 absl::StatusOr<VolumeUser> ParseUser(absl::string_view text);
 
-// "web" (process 12), "" (process 13)
+// "web" (process 12), "" (process 13), "db" (not running)
 std::string DescribeUsers(const std::vector<VolumeUser>& users);
 
 bool Matches(const VolumeFilter& filter, const VolumeInfo& info);

@@ -108,6 +108,9 @@ class VolumeStore::Impl {
   absl::StatusOr<VolumeInfo> Inspect(const std::string& name) const;
   absl::StatusOr<VolumeUse> Use(const std::string& name,
                                 const VolumeUseOptions& options) const;
+  absl::Status Hold(const std::string& name, const std::string& hold,
+                    const VolumeUseOptions& options) const;
+  absl::Status Release(const std::string& name, const std::string& hold) const;
   // Empty if the volume was removed; otherwise those who use it.
   absl::StatusOr<std::vector<VolumeUser>> TryRemove(
       const std::string& name) const;
@@ -119,6 +122,13 @@ class VolumeStore::Impl {
  private:
   // Held while users are counted or added.
   absl::StatusOr<UniqueFd> Lock() const;
+  // The volume, made if it is missing, with Lock() held.
+  struct Found {
+    UniqueFd dir;
+    UniqueFd lock;
+  };
+  absl::StatusOr<Found> FindOrMake(const std::string& name,
+                                   const VolumeUseOptions& options) const;
   absl::Status RecoverStaging() const;
   absl::Status RecoverVolume(const std::string& name) const;
 
@@ -226,17 +236,13 @@ absl::StatusOr<VolumeInfo> VolumeStore::Impl::Inspect(
   return info;
 }
 
-absl::StatusOr<VolumeUse> VolumeStore::Impl::Use(
+absl::StatusOr<VolumeStore::Impl::Found> VolumeStore::Impl::FindOrMake(
     const std::string& name, const VolumeUseOptions& options) const {
   for (int i = 0; i < kMaxAttempts; ++i) {
     {
-      ASSIGN_OR_RETURN(const UniqueFd lock, Lock());
+      ASSIGN_OR_RETURN(UniqueFd lock, Lock());
       auto dir = OpenVolume(name);
-      if (dir.ok()) {
-        ASSIGN_OR_RETURN(auto lease,
-                         volume::Lease::Take(*std::move(dir), name, options));
-        return VolumeUse(std::move(lease));
-      }
+      if (dir.ok()) return Found{*std::move(dir), std::move(lock)};
       if (!absl::IsNotFound(dir.status()) || !options.create) {
         return dir.status();
       }
@@ -251,6 +257,31 @@ absl::StatusOr<VolumeUse> VolumeStore::Impl::Use(
   return absl::AbortedError(absl::StrCat("volume ", Quoted(name),
                                          " was removed ", kMaxAttempts,
                                          " times while it was made"));
+}
+
+absl::StatusOr<VolumeUse> VolumeStore::Impl::Use(
+    const std::string& name, const VolumeUseOptions& options) const {
+  ASSIGN_OR_RETURN(Found found, FindOrMake(name, options));
+  ASSIGN_OR_RETURN(auto lease,
+                   volume::Lease::Take(std::move(found.dir), name, options));
+  return VolumeUse(std::move(lease));
+}
+
+absl::Status VolumeStore::Impl::Hold(const std::string& name,
+                                     const std::string& hold,
+                                     const VolumeUseOptions& options) const {
+  RETURN_IF_ERROR(Annotate(volume::CheckName(hold), "the name of the hold"));
+  ASSIGN_OR_RETURN(const Found found, FindOrMake(name, options));
+  return volume::AddHold(found.dir.borrow(), hold, options.user);
+}
+
+absl::Status VolumeStore::Impl::Release(const std::string& name,
+                                        const std::string& hold) const {
+  RETURN_IF_ERROR(Annotate(volume::CheckName(hold), "the name of the hold"));
+  const auto dir = OpenVolume(name);
+  if (absl::IsNotFound(dir.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(dir.status());
+  return volume::DropHold(dir->borrow(), hold);
 }
 
 absl::StatusOr<std::vector<VolumeUser>> VolumeStore::Impl::TryRemove(
@@ -356,6 +387,16 @@ absl::StatusOr<VolumeUsage> VolumeStore::Usage(absl::string_view name) const {
 absl::StatusOr<VolumeUse> VolumeStore::Use(
     absl::string_view name, const VolumeUseOptions& options) const {
   return impl_->Use(std::string(name), options);
+}
+
+absl::Status VolumeStore::Hold(absl::string_view name, absl::string_view hold,
+                               const VolumeUseOptions& options) const {
+  return impl_->Hold(std::string(name), std::string(hold), options);
+}
+
+absl::Status VolumeStore::Release(absl::string_view name,
+                                  absl::string_view hold) const {
+  return impl_->Release(std::string(name), std::string(hold));
 }
 
 absl::Status VolumeStore::Remove(absl::string_view name) const {

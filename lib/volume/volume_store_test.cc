@@ -29,6 +29,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::caisson::testing::StatusIs;
+using ::testing::_;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -240,6 +241,40 @@ TEST_F(VolumeStoreTest, OneOfManyMakesIt) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(made, 1);
+}
+
+TEST_F(VolumeStoreTest, HoldsLastUntilTheyAreReleased) {
+  const Child child([&] {
+    EXPECT_OK(store().Hold("db", "web.1", {.user = "web"}));
+    EXPECT_OK(store().Hold("db", "web.1", {.user = "site"}));
+  });
+  Reopen();  // with Recover()
+  const VolumePruneOptions all = {.named = true};
+  EXPECT_THAT(store().Prune(all).value().removed, IsEmpty());
+  EXPECT_THAT(store().Remove("db"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("in use by \"site\" (not running)")));
+  {
+    // Who holds it and uses it is one.
+    ASSERT_OK_AND_ASSIGN(const VolumeUse use,
+                         store().Use("db", {.user = "site"}));
+    EXPECT_THAT(store().Remove("db"),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         ::testing::EndsWith(absl::StrCat(
+                             "by \"site\" (process ", ::getpid(), ")"))));
+  }
+  EXPECT_THAT(Names({.in_use = true}), ElementsAre("db"));
+  EXPECT_THAT(store().Hold("db", "../x"),
+              StatusIs(absl::StatusCode::kInvalidArgument, _));
+  EXPECT_THAT(store().Hold("none", "x", {.create = false}),
+              StatusIs(absl::StatusCode::kNotFound, _));
+  ASSERT_OK(store().Hold("db", "other", {.user = "other"}));
+  ASSERT_OK(store().Release("db", "web.1"));
+  EXPECT_THAT(store().Prune(all).value().removed, IsEmpty());
+  ASSERT_OK(store().Release("db", "other"));
+  ASSERT_OK(store().Release("db", "other"));
+  ASSERT_OK(store().Release("none", "other"));
+  EXPECT_THAT(store().Prune(all).value().removed, ElementsAre("db"));
 }
 
 TEST_F(VolumeStoreTest, FiltersAndPrune) {

@@ -797,10 +797,33 @@ TEST_F(ContainerTest, Volumes) {
                        VolumeStore::Open({.path = options_.volumes}));
   // And the image's.
   EXPECT_THAT(volumes.List().value(), SizeIs(3));
+  // It does not run, and has them nevertheless.
+  EXPECT_THAT(volumes.Prune({.named = true}).value().removed, IsEmpty());
+  ASSERT_OK(container.Rename("renamed"));
+  EXPECT_THAT(volumes.Remove("db"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("in use by \"renamed\" (not running)")));
   ASSERT_OK(container.Remove({.volumes = true}));
   ASSERT_OK_AND_ASSIGN(const std::vector<VolumeInfo> left, volumes.List());
   ASSERT_THAT(left, SizeIs(1));
   EXPECT_EQ(left[0].name, "db");
+
+  // Of one that was never started, and of one whose directory somebody removes.
+  ASSERT_OK_AND_ASSIGN(const Container created, store_->Create(spec));
+  EXPECT_THAT(volumes.Prune({.named = true}).value().removed, IsEmpty());
+  ASSERT_OK_AND_ASSIGN(const UniqueFd containers,
+                       sys::Open(options_.path, O_RDONLY | O_DIRECTORY));
+  ASSERT_OK(sys::RemoveTree(containers.borrow(), created.id()));
+  ASSERT_OK_AND_ASSIGN(const ContainerRecovery recovery, store_->Recover());
+  EXPECT_THAT(recovery.failures, IsEmpty());
+  EXPECT_THAT(volumes.Prune({.named = true}).value().removed,
+              ElementsAre("db"));
+  EXPECT_THAT(volumes.List().value(), IsEmpty());
+  ASSERT_OK_AND_ASSIGN(LayerStore layers,
+                       LayerStore::Open({.path = options_.layers}));
+  ASSERT_OK_AND_ASSIGN(WritableLayer writable,
+                       layers.OpenWritableLayer(created.id()));
+  ASSERT_OK(writable.Destroy());
 }
 
 TEST_F(ContainerTest, NetworksAndPods) {
