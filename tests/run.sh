@@ -283,6 +283,33 @@ fuzz_one() {
     -artifact_prefix="$found/$name-" "$scratch/fuzz/$name" "${seeds[@]}"
 }
 
+# fuzz_all TARGET...: one for each processor at a time, each with a .log and a .status. A
+# shell of its own, which waits for nothing but them.
+fuzz_all() (
+  running=0
+  mkdir -p "$scratch/fuzz"
+  for target in "$@"; do
+    if ((running == $(nproc))); then
+      wait -n
+      running=$((running - 1))
+    fi
+    (
+      fuzz_one "$target" >"$scratch/fuzz/${target##*:}.log" 2>&1
+      echo "$?" >"$scratch/fuzz/${target##*:}.status"
+    ) &
+    running=$((running + 1))
+  done
+  wait
+)
+
+# fuzz_result TARGET
+fuzz_result() {
+  local status=1
+  [[ ! -e $scratch/fuzz/${1##*:}.status ]] || read -r status <"$scratch/fuzz/${1##*:}.status"
+  ((status == 0)) || cat "$scratch/fuzz/${1##*:}.log"
+  return "$status"
+}
+
 further_checks() {
   local targets target
   check "shell scripts" check_shell
@@ -314,8 +341,9 @@ further_checks() {
     check "build of ${#targets[@]} fuzzers" logged_bazel fuzz build --config=fuzz --keep_going "${targets[@]}"
     fuzz_bin=$(bazel_in fuzz info --config=fuzz bazel-bin 2>/dev/null)
     shut_down fuzz
+    step "running ${#targets[@]} fuzzers for ${CAISSON_FUZZ_SECONDS:-10} s each" fuzz_all "${targets[@]}"
     for target in "${targets[@]}"; do
-      check "fuzz $target" fuzz_one "$target"
+      check "fuzz $target" fuzz_result "$target"
     done
   fi
 }

@@ -43,6 +43,8 @@ def _precompiled_header_impl(ctx):
         inputs = [header],
         tools = toolchain.all_files,
         outputs = [compiled],
+        # clang's says where the header lies.
+        execution_requirements = {"no-cache": "1"},
     )
     context = cc_common.create_compilation_context(headers = depset([header, compiled]))
     return [
