@@ -316,6 +316,11 @@ TEST_F(LayerStoreTest, AnImageWithoutLayersHasAnEmptyDirectory) {
   struct stat status = {};
   ASSERT_EQ(::fstat(layers.dirs()[0].get(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0755u);
+  // As whoever is killed while making it with a umask of 077 leaves it.
+  ASSERT_EQ(::fchmod(layers.dirs()[0].get(), 0700), 0);
+  const LayerStore again = OpenStore();
+  ASSERT_EQ(::fstat(layers.dirs()[0].get(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0755u);
 }
 
 // ---- damage ---------------------------------------------------------------

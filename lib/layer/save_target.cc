@@ -20,6 +20,28 @@
 #include "lib/sys/remove_tree.h"
 
 namespace caisson::layer {
+namespace {
+
+std::string ParentOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+absl::Status SyncFile(BorrowedFd file, const std::string& path) {
+  if (::fsync(file.get()) == 0) return absl::OkStatus();
+  return ErrnoError(errno, absl::StrCat("fsync(", Quoted(path), ")"),
+                    {.step = "layer.save", .path = path});
+}
+
+// The name of a file that is complete.
+absl::Status SyncName(const std::string& parent) {
+  ASSIGN_OR_RETURN(const UniqueFd dir,
+                   sys::Open(parent, O_RDONLY | O_DIRECTORY));
+  return SyncFile(dir.borrow(), parent);
+}
+
+}  // namespace
+
 absl::Status SaveByRename(const std::string& path, const SaveFunction& save) {
   ASSIGN_OR_RETURN(const std::string unique, sys::UniqueName());
   const std::string partial = absl::StrCat(path, ".", unique);
@@ -27,14 +49,14 @@ absl::Status SaveByRename(const std::string& path, const SaveFunction& save) {
                    sys::Open(partial, O_RDWR | O_CREAT | O_EXCL, 0644));
   absl::Cleanup remove = [&partial] { ::unlink(partial.c_str()); };
   RETURN_IF_ERROR(save(file.borrow()));
-  if (::fsync(file.get()) == 0 &&
-      ::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, path.c_str(),
-                  RENAME_NOREPLACE) == 0) {
-    std::move(remove).Cancel();
-    return absl::OkStatus();
+  RETURN_IF_ERROR(SyncFile(file.borrow(), partial));
+  if (::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, path.c_str(),
+                  RENAME_NOREPLACE) != 0) {
+    return ErrnoError(errno, absl::StrCat("renameat2(", Quoted(path), ")"),
+                      {.step = "layer.save", .path = path});
   }
-  return ErrnoError(errno, absl::StrCat("renameat2(", Quoted(path), ")"),
-                    {.step = "layer.save", .path = path});
+  std::move(remove).Cancel();
+  return SyncName(ParentOf(path));
 }
 
 absl::Status SaveToDirectory(const std::string& path,
@@ -53,16 +75,16 @@ absl::Status SaveToDirectory(const std::string& path,
                      Quoted(names.front())));
   }
   const absl::Status status = save(dir.borrow());
-  if (status.ok()) return status;
+  if (status.ok()) {
+    return made ? SyncName(absl::StrCat(path, "/..")) : status;
+  }
   sys::RemoveContents(dir.borrow()).IgnoreError();
   if (made) ::rmdir(path.c_str());
   return status;
 }
 
 absl::Status SaveToFile(const std::string& path, const SaveFunction& save) {
-  const size_t slash = path.rfind('/');
-  const std::string parent =
-      slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const std::string parent = ParentOf(path);
   absl::StatusOr<UniqueFd> unnamed =
       sys::Open(parent, O_RDWR | O_TMPFILE, 0644);
   const auto detail = GetErrorDetail(unnamed.status());
@@ -73,21 +95,14 @@ absl::Status SaveToFile(const std::string& path, const SaveFunction& save) {
   RETURN_IF_ERROR(unnamed.status());
   const UniqueFd file = *std::move(unnamed);
   RETURN_IF_ERROR(save(file.borrow()));
-  if (::fsync(file.get()) != 0) {
-    return ErrnoError(errno, absl::StrCat("fsync(", Quoted(path), ")"),
-                      {.step = "layer.save", .path = path});
-  }
+  RETURN_IF_ERROR(SyncFile(file.borrow(), path));
   const std::string link = absl::StrCat("/proc/self/fd/", file.get());
   if (::linkat(AT_FDCWD, link.c_str(), AT_FDCWD, path.c_str(),
                AT_SYMLINK_FOLLOW) != 0) {
     return ErrnoError(errno, absl::StrCat("linkat(", Quoted(path), ")"),
                       {.step = "layer.save", .path = path});
   }
-  ASSIGN_OR_RETURN(const UniqueFd dir,
-                   sys::Open(parent, O_RDONLY | O_DIRECTORY));
-  if (::fsync(dir.get()) == 0) return absl::OkStatus();
-  return ErrnoError(errno, absl::StrCat("fsync(", Quoted(parent), ")"),
-                    {.step = "layer.save", .path = parent});
+  return SyncName(parent);
 }
 
 }  // namespace caisson::layer

@@ -30,11 +30,37 @@ absl::StatusOr<UniqueFd> OpenRoot(const std::string& path) {
   if (path.empty()) {
     return absl::InvalidArgumentError("LayerStoreOptions::path is empty");
   }
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+  const bool made = ::mkdir(path.c_str(), 0700) == 0;
+  if (!made && errno != EEXIST) {
     return ErrnoError(errno, absl::StrCat("mkdir(", Quoted(path), ", 0700)"),
                       {.step = "layer.store", .path = path});
   }
-  return sys::Open(path, O_RDONLY | O_DIRECTORY);
+  ASSIGN_OR_RETURN(UniqueFd root, sys::Open(path, O_RDONLY | O_DIRECTORY));
+  if (!made) return root;
+  // Its name, too, has to be there after a power failure.
+  const std::string parent = absl::StrCat(path, "/..");
+  const auto above = sys::Open(parent, O_RDONLY | O_DIRECTORY);
+  if (above.ok()) {
+    RETURN_IF_ERROR(sys::SyncDirectory(above->borrow(), parent));
+  } else if (::syncfs(root.get()) != 0) {  // it may not be read
+    return ErrnoError(errno, absl::StrCat("syncfs(", Quoted(path), ")"),
+                      {.step = "layer.store", .path = path});
+  }
+  return root;
+}
+
+// Makes the layer of images without layers. Who was killed while making it may
+// have left it with what the umask allows.
+absl::Status MakeEmptyLayer(BorrowedFd root) {
+  ASSIGN_OR_RETURN(const UniqueFd empty,
+                   sys::OpenOrMakeDirectory(root, "empty", 0755));
+  struct stat status = {};
+  if (::fstat(empty.get(), &status) == 0 && (status.st_mode & 07777) == 0755) {
+    return absl::OkStatus();
+  }
+  if (::fchmod(empty.get(), 0755) == 0) return absl::OkStatus();
+  return ErrnoError(errno, "fchmod(\"empty\", 0755)",
+                    {.step = "layer.store", .path = "empty"});
 }
 
 // A store holds set-id files of images and unfinished layers: nobody else may
@@ -128,8 +154,7 @@ absl::StatusOr<StoreDir> StoreDir::Open(const std::string& path,
   ASSIGN_OR_RETURN(store.staging_, open("staging"));
   ASSIGN_OR_RETURN(store.writable_, open(kWritable));
   ASSIGN_OR_RETURN(store.kept_, open(kKept));
-  RETURN_IF_ERROR(
-      sys::OpenOrMakeDirectory(store.root(), "empty", 0755).status());
+  RETURN_IF_ERROR(MakeEmptyLayer(store.root()));
   RETURN_IF_ERROR(sys::SyncDirectory(formats.borrow(), "layers"));
   RETURN_IF_ERROR(sys::SyncDirectory(store.root(), path));
   return store;
