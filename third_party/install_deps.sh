@@ -38,12 +38,12 @@ cross=(g++-aarch64-linux-gnu binutils-aarch64-linux-gnu libc6-dev-arm64-cross)
 # with. Library code runs none of them.
 tools=(
   busybox-static mmdebstrap debian-archive-keyring umoci skopeo
-  ca-certificates curl git iproute2 libcap2-bin mount nftables python3-minimal
-  libarchive-tools pigz runc shellcheck uidmap util-linux xz-utils zstd
+  ca-certificates curl e2fsprogs git iproute2 libcap2-bin mount nftables python3-minimal
+  libarchive-tools pigz runc shellcheck uidmap util-linux xfsprogs xz-utils zstd
 )
 peers=(crun bubblewrap)
 # AppArmor profiles and an SELinux policy are compiled and loaded in the VM.
-vm=(qemu-system-x86 qemu-system-common apparmor checkpolicy e2fsprogs)
+vm=(qemu-system-x86 qemu-system-common apparmor checkpolicy)
 engines=(docker.io containerd podman conmon catatonit iptables)
 
 list=0 kernel=0 services=1
