@@ -73,10 +73,14 @@ struct LayerStoreOptions {
   // How long a change waits for another process that is committing one.
   absl::Duration busy_timeout = absl::Seconds(30);
 
-  // Limits of what an archive may hold; beyond them is RESOURCE_EXHAUSTED.
+  // Limits of what an archive may hold; beyond them is RESOURCE_EXHAUSTED, and
+  // the error says which. First, of the archive itself and its documents.
+  size_t max_archive_entries = 100'000;         // files; 500 layers have 2,000
   size_t max_manifest_bytes = size_t{4} << 20;  // a manifest or index
   size_t max_config_bytes = size_t{8} << 20;
-  size_t max_images = 64;   // of one archive
+  size_t max_index_depth = 4;         // indexes in indexes
+  size_t max_index_documents = 1000;  // that an index leads to
+  size_t max_images = 64;             // of one archive
   size_t max_layers = 500;  // OVL_MAX_STACK, linux fs/overlayfs/params.h
   uint64_t max_layer_bytes = uint64_t{64} << 30;  // uncompressed
   uint64_t max_layer_entries = 5'000'000;
@@ -85,6 +89,25 @@ struct LayerStoreOptions {
   uint64_t max_import_entries = 20'000'000;
   // Copy of an archive that cannot be read in place: from a pipe or compressed.
   uint64_t max_spool_bytes = uint64_t{64} << 30;
+  // What layers, and archives that are compressed themselves, may expand to,
+  // for each byte of them, beyond the first 64 MiB. Long runs of zeros do not
+  // count: they become holes, which is why disk images compress a thousandfold
+  // and are welcome. gzip never expands beyond 1032. 0: no limit but those
+  // above.
+  uint64_t max_compression_ratio = 500;
+  // Memory of a zstd or xz decoder. `zstd --ultra` and `--long` above 27 need
+  // more.
+  uint64_t max_window_bytes = uint64_t{128} << 20;
+
+  // What an entry of a layer's tar may say of itself.
+  size_t max_path_bytes = 4095;  // names, link targets; PATH_MAX without NUL
+  size_t max_path_depth = 256;   // components
+  // One PAX header, GNU long name or sparse map.
+  size_t max_extension_bytes = size_t{1} << 20;
+  size_t max_sparse_extents = size_t{1} << 17;  // regions of one file
+  // Memory for what of a layer is decided at its end: directories, whiteouts,
+  // links.
+  size_t max_layer_memory = size_t{256} << 20;
 };
 
 struct ImportProgress {

@@ -37,7 +37,8 @@ std::vector<LayerFile> BlobsOfDiffIds(const ImageArchive& archive,
 }
 
 absl::StatusOr<uint64_t> SizeOfLayer(const ImageArchive& archive,
-                                     const LayerFile& file, uint64_t limit) {
+                                     const LayerFile& file,
+                                     const DecompressOptions& limits) {
   auto opened = archive.Open(file.path);
   if (absl::IsNotFound(opened.status()) && file.non_distributable) {
     return absl::NotFoundError(absl::StrCat(
@@ -46,10 +47,11 @@ absl::StatusOr<uint64_t> SizeOfLayer(const ImageArchive& archive,
   }
   if (!opened.ok()) return Annotate(opened.status(), file.where);
   const uint64_t size = (*opened)->size();
-  if (size > limit) {
+  if (size > limits.max_output_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat(file.where, ": ", Quoted(file.path), " has ", size,
-                     " bytes, more than the limit of ", limit));
+                     " bytes, more than ", limits.max_output_bytes_name, " (",
+                     limits.max_output_bytes, ")"));
   }
   return size;
 }
@@ -82,8 +84,8 @@ absl::Status CheckLayerCount(const std::string& where, size_t layers,
                              const ArchiveLimits& limits) {
   if (layers <= limits.max_layers) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat(where, ": ", layers, " layers, more than the limit of ",
-                   limits.max_layers));
+      absl::StrCat(where, ": ", layers, " layers, more than max_layers (",
+                   limits.max_layers, ")"));
 }
 
 absl::StatusOr<ArchivedImage> MakeArchivedImage(const ImageArchive& archive,
@@ -110,7 +112,7 @@ absl::StatusOr<ArchivedImage> MakeArchivedImage(const ImageArchive& archive,
   image.layers.reserve(files.size());
   for (size_t i = 0; i < files.size(); ++i) {
     ASSIGN_OR_RETURN(const uint64_t size,
-                     SizeOfLayer(archive, files[i], limits.max_layer_bytes));
+                     SizeOfLayer(archive, files[i], limits.layer));
     image.layers.push_back({.path = files[i].path,
                             .size = size,
                             .diff_id = diff_ids[i],

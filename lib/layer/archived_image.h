@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/image.h"
+#include "lib/layer/decompress.h"
 #include "lib/layer/digest.h"
 #include "lib/layer/image_archive.h"
 
@@ -41,7 +42,17 @@ struct ArchiveLimits {
   size_t max_config_bytes = 0;
   size_t max_layers = 0;
   size_t max_images = 64;
-  uint64_t max_layer_bytes = 0;
+  size_t max_index_depth = 4;
+  size_t max_index_documents = 1000;
+  // Also of files that are not compressed.
+  DecompressOptions layer;
+
+  DocumentLimit manifest() const {
+    return {max_manifest_bytes, "max_manifest_bytes"};
+  }
+  DocumentLimit config() const {
+    return {max_config_bytes, "max_config_bytes"};
+  }
 };
 
 // The images of `archive` for `platform`, each once (images that differ only in

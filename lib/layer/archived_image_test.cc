@@ -37,10 +37,12 @@ constexpr auto kExhausted = absl::StatusCode::kResourceExhausted;
 constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
 constexpr auto kUnimplemented = absl::StatusCode::kUnimplemented;
 
-constexpr ArchiveLimits kLimits = {.max_manifest_bytes = 1 << 20,
-                                   .max_config_bytes = 1 << 20,
-                                   .max_layers = 10,
-                                   .max_layer_bytes = 1 << 20};
+constexpr ArchiveLimits kLimits = {
+    .max_manifest_bytes = 1 << 20,
+    .max_config_bytes = 1 << 20,
+    .max_layers = 10,
+    .layer = {.max_output_bytes = 1 << 20,
+              .max_output_bytes_name = "max_layer_bytes"}};
 
 TestImage TwoLayers() {
   TestImage image;
@@ -63,7 +65,8 @@ class ArchivedImageTest : public ::testing::Test {
   SpoolOptions Spool(uint64_t max = 1 << 20) {
     return {.dir = dir_fd_.borrow(),
             .name = absl::StrCat("spool", ++spools_),
-            .max_bytes = max};
+            .limits = {.max_output_bytes = max,
+                       .max_output_bytes_name = "max_spool_bytes"}};
   }
 
   absl::StatusOr<std::vector<ArchivedImage>> FindIn(BorrowedFd fd) {
@@ -176,7 +179,24 @@ TEST_F(ArchivedImageTest, RefusesWhatIsNoArchive) {
 TEST_F(ArchivedImageTest, BoundsTheSpool) {
   file_ = MemFile(Gzip(std::string(1 << 20, 'x')));
   EXPECT_THAT(OpenImageArchive(file_.borrow(), Spool(1000)),
-              StatusIs(kExhausted, HasSubstr("")));
+              StatusIs(kExhausted, HasSubstr("max_spool_bytes (1000)")));
+}
+
+// A disk image inside of a compressed archive: what is nothing takes no disk.
+TEST_F(ArchivedImageTest, ZerosOfACompressedArchiveTakeNoSpace) {
+  const TestTar tar =
+      TestTar().File("zeros", std::string(64 << 20, '\0')).File("end", "x");
+  file_ = MemFile(Gzip(tar.Finish()));
+  ASSERT_OK_AND_ASSIGN(
+      auto archive, OpenImageArchive(file_.borrow(), Spool(uint64_t{1} << 30)));
+  ASSERT_OK_AND_ASSIGN(auto file, archive->Open("zeros"));
+  EXPECT_EQ(file->size(), 64u << 20);
+  ASSERT_OK_AND_ASSIGN(file, archive->Open("end"));
+  EXPECT_EQ(*ReadToEnd(*file), "x");
+  struct stat spool = {};
+  ASSERT_EQ(::fstatat(dir_fd_.get(), "spool1", &spool, 0), 0);
+  EXPECT_EQ(spool.st_size, static_cast<off_t>(tar.Finish().size()));
+  EXPECT_LT(spool.st_blocks, 1000);
 }
 
 // Wherever the outer tar is cut, the error says so; nothing half is accepted.
@@ -516,8 +536,9 @@ TEST_F(ArchivedImageTest, BoundsNestedIndexes) {
   nest(5);
   EXPECT_OK(Find(archive));
   nest(1);
-  EXPECT_THAT(Find(archive),
-              StatusIs(kExhausted, HasSubstr("nested more than 4 deep")));
+  EXPECT_THAT(
+      Find(archive),
+      StatusIs(kExhausted, HasSubstr("deeper than max_index_depth (4)")));
 
   // Wide instead: every level refers 40 times to the next.
   inner = TwoLayers().Manifest();
@@ -535,7 +556,7 @@ TEST_F(ArchivedImageTest, BoundsNestedIndexes) {
   }
   archive.files["index.json"] = inner;
   EXPECT_THAT(Find(archive),
-              StatusIs(kExhausted, HasSubstr("more than 1000 documents")));
+              StatusIs(kExhausted, HasSubstr("max_index_documents (1000)")));
 }
 
 TEST_F(ArchivedImageTest, RefusesBrokenDockerArchives) {
@@ -615,19 +636,21 @@ TEST_F(ArchivedImageTest, RefusesBrokenLegacyArchives) {
 TEST_F(ArchivedImageTest, EnforcesLimits) {
   const TestArchive archive = OciArchive({TwoLayers()});
   limits_.max_layers = 1;
-  EXPECT_THAT(Find(archive), StatusIs(kExhausted, HasSubstr("2 layers, more")));
+  EXPECT_THAT(
+      Find(archive),
+      StatusIs(kExhausted, HasSubstr("2 layers, more than max_layers (1)")));
   limits_ = kLimits;
   limits_.max_manifest_bytes = 100;
   EXPECT_THAT(Find(archive),
-              StatusIs(kExhausted, HasSubstr("more than the limit of 100")));
+              StatusIs(kExhausted, HasSubstr("max_manifest_bytes (100)")));
   limits_ = kLimits;
   limits_.max_config_bytes = 100;
   EXPECT_THAT(Find(archive),
-              StatusIs(kExhausted, HasSubstr("more than the limit of 100")));
+              StatusIs(kExhausted, HasSubstr("max_config_bytes (100)")));
   limits_ = kLimits;
-  limits_.max_layer_bytes = 50;
+  limits_.layer.max_output_bytes = 50;
   EXPECT_THAT(Find(archive),
-              StatusIs(kExhausted, HasSubstr("more than the limit of 50")));
+              StatusIs(kExhausted, HasSubstr("max_layer_bytes (50)")));
 }
 
 TEST_F(ArchivedImageTest, CountsImagesNotEntries) {
@@ -693,6 +716,12 @@ TEST_F(ArchivedImageTest, BoundsTheNamesOfATar) {
   }
   EXPECT_THAT(Find(tar.Finish()),
               StatusIs(kExhausted, HasSubstr("names of entries take more")));
+  TestTar few;
+  for (int i = 0; i < 4; ++i) few.File(absl::StrCat("blobs/", i), "x");
+  file_ = MemFile(few.Finish());
+  EXPECT_OK(OpenImageArchive(file_.borrow(), Spool(1000), 4));
+  EXPECT_THAT(OpenImageArchive(file_.borrow(), Spool(1000), 3),
+              StatusIs(kExhausted, HasSubstr("max_archive_entries (3)")));
 }
 
 TEST_F(ArchivedImageTest, NeverLeavesALayoutDirectory) {

@@ -1,5 +1,7 @@
 #include "lib/layer/decompress.h"
 
+#include <string.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -26,29 +28,46 @@ constexpr absl::string_view kXzMagic(
 // What an xz decoder takes beside its window.
 constexpr uint64_t kXzOverhead = 16 << 20;
 
-// Owns the decoder chain and stops at the limit.
+constexpr size_t kZeroStep = 4 << 10;
+
+// The bytes of `data` without its steps of zeros.
+size_t WithoutZeros(absl::string_view data) {
+  static constexpr char kZeros[kZeroStep] = {};
+  size_t count = data.size();
+  for (; data.size() >= kZeroStep; data.remove_prefix(kZeroStep)) {
+    if (::memcmp(data.data(), kZeros, kZeroStep) == 0) count -= kZeroStep;
+  }
+  return count;
+}
+
+// Owns the decoder chain and stops at the limits.
 class LimitedSource final : public DecompressedSource {
  public:
   LimitedSource(ByteSource& compressed, const DecompressOptions& options)
       : input_(compressed),
         limit_(options.max_output_bytes),
-        limit_name_(options.max_output_bytes_name) {}
+        limit_name_(options.max_output_bytes_name),
+        max_ratio_(options.max_compression_ratio) {}
 
-  absl::Status Detect(int max_window_log);
+  absl::Status Detect(uint64_t max_window_bytes);
   Compression compression() const override { return compression_; }
   absl::StatusOr<size_t> Read(absl::Span<char> buffer) override;
 
  private:
+  absl::Status CheckRatio(absl::string_view output);
+
   BufferedInput input_;
   std::unique_ptr<ByteSource> decoder_;  // null: the bytes as they are
   Compression compression_ = Compression::kNone;
   const uint64_t limit_;
   const char* const limit_name_;
+  const uint64_t max_ratio_;
   uint64_t produced_ = 0;
+  uint64_t counted_ = 0;  // of these, for the ratio
   absl::Status failure_;
 };
 
-absl::Status LimitedSource::Detect(int max_window_log) {
+absl::Status LimitedSource::Detect(uint64_t max_window_bytes) {
   ASSIGN_OR_RETURN(const absl::string_view head,
                    input_.Peek(kCompressionMagic));
   compression_ = CompressionOf(head);
@@ -59,13 +78,12 @@ absl::Status LimitedSource::Detect(int max_window_log) {
       decoder_ = std::make_unique<GzipSource>(input_);
       break;
     case Compression::kZstd: {
-      ASSIGN_OR_RETURN(decoder_, ZstdSource::Create(input_, max_window_log));
+      ASSIGN_OR_RETURN(decoder_, ZstdSource::Create(input_, max_window_bytes));
       break;
     }
     case Compression::kXz: {
-      ASSIGN_OR_RETURN(
-          decoder_, XzSource::Create(
-                        input_, (uint64_t{1} << max_window_log) + kXzOverhead));
+      ASSIGN_OR_RETURN(decoder_,
+                       XzSource::Create(input_, max_window_bytes, kXzOverhead));
       break;
     }
     case Compression::kBzip2:
@@ -92,9 +110,23 @@ absl::StatusOr<size_t> LimitedSource::Read(absl::Span<char> buffer) {
         "the stream expands to more than ", limit_name_, " (", limit_, ")"));
   } else {
     produced_ += *got;
-    return got;
+    failure_ = CheckRatio(absl::string_view(buffer.data(), *got));
+    if (failure_.ok()) return got;
   }
   return failure_;
+}
+
+absl::Status LimitedSource::CheckRatio(absl::string_view output) {
+  if (max_ratio_ == 0 || decoder_ == nullptr) return absl::OkStatus();
+  counted_ += WithoutZeros(output);
+  if (counted_ <= kFreeOutputBytes ||
+      (counted_ - kFreeOutputBytes) / max_ratio_ <= input_.offset()) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the first ", input_.offset(), " bytes expand to ",
+                   produced_, ", more than max_compression_ratio (", max_ratio_,
+                   ") allows; a larger one is needed if this is no attack"));
 }
 
 }  // namespace
@@ -109,7 +141,7 @@ Compression CompressionOf(absl::string_view head) {
 absl::StatusOr<std::unique_ptr<DecompressedSource>> Decompress(
     ByteSource& compressed, const DecompressOptions& options) {
   auto source = std::make_unique<LimitedSource>(compressed, options);
-  RETURN_IF_ERROR(source->Detect(options.max_window_log));
+  RETURN_IF_ERROR(source->Detect(options.max_window_bytes));
   return source;
 }
 

@@ -39,10 +39,17 @@ struct DecompressOptions {
   uint64_t max_output_bytes = uint64_t{64} << 30;
   // What errors call this limit: the option that the user has set.
   const char* max_output_bytes_name = "max_output_bytes";
-  // zstd and xz: log2 of the largest window, which is the memory of the decoder
-  // (128 MiB). `zstd --ultra` and `--long` above 27 need more.
-  int max_window_log = 27;
+  // Decompressed bytes for each compressed one, beyond the first
+  // kFreeOutputBytes. Runs of zeros do not count, in whole steps of 4 KiB:
+  // whoever writes the output makes holes of them. 0: any.
+  uint64_t max_compression_ratio = 0;
+  // zstd and xz: the largest window, which is the memory of the decoder. zstd's
+  // are powers of two.
+  uint64_t max_window_bytes = uint64_t{128} << 20;
 };
+
+// Small things may be as repetitive as they like.
+inline constexpr uint64_t kFreeOutputBytes = uint64_t{64} << 20;
 
 // The decompressed stream; remembers what it found.
 class DecompressedSource : public ByteSource {

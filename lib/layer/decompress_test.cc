@@ -1,5 +1,6 @@
 #include "lib/layer/decompress.h"
 
+#include <lzma.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -227,12 +228,72 @@ TEST(DecompressTest, AnErrorStays) {
 
 TEST(DecompressTest, ZstdWindowIsLimited) {
   const std::string big = Zstd(SampleText(1000), 28);
-  EXPECT_THAT(Inflate(big), StatusIs(absl::StatusCode::kResourceExhausted,
-                                     HasSubstr("window of more than 2^27")));
-  EXPECT_OK(Inflate(big, {.max_window_log = 28}));
-  EXPECT_THAT(Inflate(big, {.max_window_log = 99}),
+  EXPECT_THAT(Inflate(big),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_window_bytes (134217728)")));
+  EXPECT_OK(Inflate(big, {.max_window_bytes = 1 << 28}));
+  EXPECT_OK(Inflate(big, {.max_window_bytes = UINT64_MAX}));
+  EXPECT_FALSE(Inflate(big, {.max_window_bytes = (1 << 28) - 1}).ok());
+  EXPECT_THAT(Inflate(big, {.max_window_bytes = 99}),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("max_window_log: 99")));
+                       HasSubstr("max_window_bytes: 99")));
+}
+
+// The dictionary that a block of xz claims, one byte behind its filter's id and
+// the size of its properties: 40 is 4 GiB.
+TEST(DecompressTest, XzDictionaryIsLimited) {
+  std::string xz = Xz(SampleText(1000));
+  const size_t filter = xz.find("\x21\x01", 12);
+  ASSERT_LT(filter, 20u);
+  xz[filter + 2] = 40;
+  const size_t header = (static_cast<uint8_t>(xz[12]) + 1) * 4;
+  const uint32_t crc = ::lzma_crc32(
+      reinterpret_cast<const uint8_t*>(xz.data() + 12), header - 4, 0);
+  for (size_t i = 0; i < 4; ++i) {
+    xz[12 + header - 4 + i] = static_cast<char>(crc >> (8 * i));
+  }
+  EXPECT_THAT(Inflate(xz), StatusIs(absl::StatusCode::kResourceExhausted,
+                                    HasSubstr("max_window_bytes (134217728)")));
+  ASSERT_OK_AND_ASSIGN(
+      const std::string text,
+      Inflate(Xz(SampleText(1000)), {.max_window_bytes = UINT64_MAX}));
+  EXPECT_EQ(text, SampleText(1000));
+}
+
+// The decompressed size, for streams that would be too large for memory.
+absl::StatusOr<uint64_t> InflatedSize(absl::string_view compressed,
+                                      uint64_t ratio) {
+  MemorySource source(compressed);
+  DecompressOptions options;
+  options.max_compression_ratio = ratio;
+  ASSIGN_OR_RETURN(auto stream, Decompress(source, options));
+  return Drain(*stream);
+}
+
+TEST(DecompressTest, TheRatioIsLimitedButForZeros) {
+  constexpr size_t kSize = kFreeOutputBytes + (32 << 20);
+  const std::string bomb = Zstd(std::string(kSize, 'x'));
+  ASSERT_LT(bomb.size(), size_t{64} << 10);
+  EXPECT_THAT(InflatedSize(bomb, 500),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("more than max_compression_ratio (500)")));
+  ASSERT_OK_AND_ASSIGN(uint64_t size, InflatedSize(bomb, 0));
+  EXPECT_EQ(size, kSize);
+  ASSERT_OK_AND_ASSIGN(size, InflatedSize(bomb, 1'000'000));
+  EXPECT_EQ(size, kSize);
+  // What is small may be anything.
+  const std::string small = Zstd(std::string(8 << 20, 'x'));
+  EXPECT_OK(InflatedSize(small, 2));
+  // A disk image: a thousand to one, and all holes.
+  const std::string zeros = GzipZeros(kSize);
+  EXPECT_GT(kSize / zeros.size(), 500u);
+  ASSERT_OK_AND_ASSIGN(size, InflatedSize(zeros, 2));
+  EXPECT_EQ(size, kSize);
+  // Many streams of one file are one stream.
+  std::string streams;
+  for (int i = 0; i < 20; ++i) streams += small;
+  EXPECT_THAT(InflatedSize(streams, 500),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("")));
 }
 
 TEST(DecompressTest, ZstdDictionaryIsRefused) {

@@ -78,7 +78,7 @@ absl::StatusOr<ArchivedImage> DockerArchiveReader::LoadImage(
   ASSIGN_OR_RETURN(const std::string config_path,
                    CleanField(image.where + ".Config", image.config));
   absl::StatusOr<std::string> config =
-      archive_.ReadDocument(config_path, limits_.max_config_bytes);
+      archive_.ReadDocument(config_path, limits_.config());
   if (!config.ok()) return Annotate(config.status(), image.where + ".Config");
   const std::optional<Digest> claimed = ClaimedDigest(config_path);
   const Digest actual = Digest::Of(*config);
@@ -103,9 +103,8 @@ absl::StatusOr<ArchivedImage> DockerArchiveReader::LoadImage(
 
 absl::StatusOr<std::vector<ArchivedImage>> DockerArchiveReader::ReadManifest()
     const {
-  ASSIGN_OR_RETURN(
-      std::string text,
-      archive_.ReadDocument(kManifest, limits_.max_manifest_bytes));
+  ASSIGN_OR_RETURN(std::string text,
+                   archive_.ReadDocument(kManifest, limits_.manifest()));
   ASSIGN_OR_RETURN(auto entries, ParseDockerManifest(text, kManifest));
   if (entries.empty()) {
     return absl::NotFoundError("manifest.json: lists no images");
@@ -139,9 +138,8 @@ absl::StatusOr<std::map<std::string, std::string>>
 DockerArchiveReader::LegacyNames() const {
   std::map<std::string, std::string> names;
   if (!archive_.Has(kRepositories)) return names;
-  ASSIGN_OR_RETURN(
-      std::string text,
-      archive_.ReadDocument(kRepositories, limits_.max_manifest_bytes));
+  ASSIGN_OR_RETURN(std::string text,
+                   archive_.ReadDocument(kRepositories, limits_.manifest()));
   ASSIGN_OR_RETURN(auto ids, ParseRepositories(text, kRepositories));
   for (const auto& [spelled, id] : ids) {
     absl::StatusOr<ImageName> name = ParseTag(spelled);
@@ -161,11 +159,12 @@ absl::StatusOr<std::vector<std::string>> DockerArchiveReader::LegacyHeads()
     const std::string path = id + "/json";
     if (!IsSha256Hex(id) || !archive_.Has(path)) continue;
     if (ids.size() == limits_.max_layers) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "more than ", limits_.max_layers, " layers without a manifest"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("more than max_layers (", limits_.max_layers,
+                       ") layers without a manifest"));
     }
     ASSIGN_OR_RETURN(std::string text,
-                     archive_.ReadDocument(path, limits_.max_config_bytes));
+                     archive_.ReadDocument(path, limits_.config()));
     ASSIGN_OR_RETURN(LegacyImage image, ParseLegacyImage(text, path));
     ids.push_back(id);
     if (!image.parent.empty()) parents.insert(image.parent);
@@ -183,13 +182,13 @@ absl::StatusOr<std::vector<std::string>> DockerArchiveReader::LegacyChain(
   std::vector<std::string> chain;
   for (std::string id = head; !id.empty();) {
     if (chain.size() == limits_.max_layers) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(Quoted(head), ": more than ", limits_.max_layers,
-                       " layers, or a layer that is its own ancestor"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          Quoted(head), ": more than max_layers (", limits_.max_layers,
+          "), or a layer that is its own ancestor"));
     }
     const std::string path = id + "/json";
     ASSIGN_OR_RETURN(std::string text,
-                     archive_.ReadDocument(path, limits_.max_config_bytes));
+                     archive_.ReadDocument(path, limits_.config()));
     ASSIGN_OR_RETURN(LegacyImage image, ParseLegacyImage(text, path));
     chain.push_back(id);
     id = image.parent;
@@ -201,9 +200,7 @@ absl::StatusOr<std::vector<std::string>> DockerArchiveReader::LegacyChain(
 absl::StatusOr<Digest> DockerArchiveReader::DiffIdOf(
     const std::string& path) const {
   ASSIGN_OR_RETURN(auto file, archive_.Open(path));
-  DecompressOptions options;
-  options.max_output_bytes = limits_.max_layer_bytes;
-  auto tar = Decompress(*file, options);
+  auto tar = Decompress(*file, limits_.layer);
   if (!tar.ok()) return Annotate(tar.status(), Quoted(path));
   HashingSource hashing(**tar);
   if (auto n = Drain(hashing); !n.ok()) {
@@ -225,7 +222,7 @@ absl::StatusOr<ArchivedImage> DockerArchiveReader::LoadLegacy(
   }
   const std::string path = head + "/json";
   ASSIGN_OR_RETURN(std::string text,
-                   archive_.ReadDocument(path, limits_.max_config_bytes));
+                   archive_.ReadDocument(path, limits_.config()));
   ASSIGN_OR_RETURN(std::string config,
                    ConfigFromLegacyImage(text, path, diff_ids));
   return MakeArchivedImage(archive_, path, std::move(config), std::move(files),

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,13 +25,12 @@
 namespace caisson::layer {
 namespace {
 
-// A bound for memory; an image of 500 layers has some 2,000 entries.
-constexpr size_t kMaxArchiveEntries = 100'000;
 // Links to links; Docker writes one level.
 constexpr int kMaxLinks = 8;
-// Of all names and link targets together.
-constexpr size_t kMaxNameBytes = 16 << 20;
+// Of all names and link targets together, for each entry that is allowed.
+constexpr size_t kNameBytesOfEntry = 168;
 constexpr size_t kSpoolChunk = 1 << 20;
+constexpr size_t kSpoolStep = 4 << 10;
 
 absl::Status Missing(absl::string_view path) {
   return absl::NotFoundError(
@@ -42,9 +42,10 @@ class TarArchive final : public ImageArchive {
   // `owned`, if valid, is what `fd` refers to.
   static absl::StatusOr<std::unique_ptr<ImageArchive>> Index(UniqueFd owned,
                                                              BorrowedFd fd,
-                                                             uint64_t size) {
+                                                             uint64_t size,
+                                                             size_t entries) {
     std::unique_ptr<TarArchive> archive(new TarArchive(std::move(owned), fd));
-    RETURN_IF_ERROR(archive->ReadEntries(size));
+    RETURN_IF_ERROR(archive->ReadEntries(size, entries));
     return archive;
   }
 
@@ -72,7 +73,7 @@ class TarArchive final : public ImageArchive {
   TarArchive(UniqueFd owned, BorrowedFd fd)
       : owned_(std::move(owned)), fd_(fd) {}
 
-  absl::Status ReadEntries(uint64_t size);
+  absl::Status ReadEntries(uint64_t size, size_t max_entries);
   absl::Status Add(const TarEntry& entry, uint64_t data_offset);
   absl::StatusOr<const File*> Find(absl::string_view path) const;
 
@@ -83,17 +84,22 @@ class TarArchive final : public ImageArchive {
   size_t name_bytes_ = 0;
 };
 
-absl::Status TarArchive::ReadEntries(uint64_t size) {
+absl::Status TarArchive::ReadEntries(uint64_t size, size_t max_entries) {
   FdSource source(fd_, 0, size);
   TarReader reader(source, {});
   for (size_t count = 0;; ++count) {
     ASSIGN_OR_RETURN(std::optional<TarEntry> entry, reader.Next());
     if (!entry.has_value()) break;
-    if (count == kMaxArchiveEntries) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("more than ", kMaxArchiveEntries, " entries"));
+    if (count == max_entries) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the archive has more than max_archive_entries (", max_entries, ")"));
     }
     RETURN_IF_ERROR(Add(*entry, reader.data_offset()));
+    if (name_bytes_ / kNameBytesOfEntry > max_entries) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "names of entries take more than ", kNameBytesOfEntry,
+          " bytes for each of max_archive_entries (", max_entries, ")"));
+    }
   }
   return absl::OkStatus();
 }
@@ -125,10 +131,6 @@ absl::Status TarArchive::Add(const TarEntry& entry, uint64_t data_offset) {
   // does no harm.
   if (!path.has_value()) return absl::OkStatus();
   name_bytes_ += path->size() + entry.linkname.size();
-  if (name_bytes_ > kMaxNameBytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "names of entries take more than ", kMaxNameBytes, " bytes"));
-  }
   top_level_.insert(path->substr(0, path->find('/')));
   File file;
   switch (entry.type) {
@@ -254,6 +256,31 @@ absl::StatusOr<Packing> PackingOf(BorrowedFd fd, std::string* name) {
   return Packing::kUnreadable;
 }
 
+// Writes `data` but for whole steps of zeros, over which it moves: what such
+// zeros take is no space, and not limited as if it were.
+absl::Status AppendSparse(BorrowedFd fd, absl::string_view data,
+                          absl::string_view name) {
+  static constexpr char kZeros[kSpoolStep] = {};
+  const auto zeros = [](absl::string_view step) {
+    return ::memcmp(step.data(), kZeros, step.size()) == 0;
+  };
+  while (!data.empty()) {
+    const bool hole = zeros(data.substr(0, kSpoolStep));
+    size_t size = 0;
+    while (size < data.size() && zeros(data.substr(size, kSpoolStep)) == hole) {
+      size += std::min(kSpoolStep, data.size() - size);
+    }
+    if (!hole) {
+      RETURN_IF_ERROR(sys::WriteAll(fd, data.substr(0, size), name));
+    } else if (::lseek(fd.get(), static_cast<off_t>(size), SEEK_CUR) < 0) {
+      return ErrnoError(errno, absl::StrCat("lseek(", name, ")"),
+                        {.step = "layer.import"});
+    }
+    data.remove_prefix(size);
+  }
+  return absl::OkStatus();
+}
+
 // Copies `fd`, decompressed, into a new file.
 absl::StatusOr<UniqueFd> Spool(BorrowedFd fd, bool seekable,
                                const SpoolOptions& options) {
@@ -266,20 +293,23 @@ absl::StatusOr<UniqueFd> Spool(BorrowedFd fd, bool seekable,
   }
   FdSource stream(fd);
   FdSource file(fd, 0, static_cast<uint64_t>(status.st_size));
-  DecompressOptions limits;
-  limits.max_output_bytes = options.max_bytes;
-  limits.max_output_bytes_name = "max_spool_bytes";
   ByteSource& raw = seekable ? file : stream;
-  ASSIGN_OR_RETURN(auto source, Decompress(raw, limits));
+  ASSIGN_OR_RETURN(auto source, Decompress(raw, options.limits));
   const std::unique_ptr<char[]> buffer(new char[kSpoolChunk]);
+  uint64_t size = 0;
   for (;;) {
     ASSIGN_OR_RETURN(
         const size_t n,
         ReadFully(*source, absl::MakeSpan(buffer.get(), kSpoolChunk)));
     if (n == 0) break;
-    RETURN_IF_ERROR(sys::WriteAll(
+    RETURN_IF_ERROR(AppendSparse(
         copy.borrow(), absl::string_view(buffer.get(), n), options.name));
+    size += n;
     if (options.progress) RETURN_IF_ERROR(options.progress());
+  }
+  if (::ftruncate(copy.get(), static_cast<off_t>(size)) != 0) {
+    return ErrnoError(errno, absl::StrCat("ftruncate(", options.name, ")"),
+                      {.step = "layer.import"});
   }
   return copy;
 }
@@ -294,13 +324,13 @@ absl::StatusOr<uint64_t> SizeOf(BorrowedFd fd) {
 
 }  // namespace
 
-absl::StatusOr<std::string> ImageArchive::ReadDocument(absl::string_view path,
-                                                       size_t limit) const {
+absl::StatusOr<std::string> ImageArchive::ReadDocument(
+    absl::string_view path, const DocumentLimit& limit) const {
   ASSIGN_OR_RETURN(std::unique_ptr<ArchiveFile> file, Open(path));
-  if (file->size() > limit) {
+  if (file->size() > limit.bytes) {
     return absl::ResourceExhaustedError(
-        absl::StrCat(Quoted(path), ": ", file->size(),
-                     " bytes, more than the limit of ", limit));
+        absl::StrCat(Quoted(path), ": ", file->size(), " bytes, more than ",
+                     limit.option, " (", limit.bytes, ")"));
   }
   std::string text(file->size(), '\0');
   ASSIGN_OR_RETURN(const size_t n, ReadFully(*file, absl::MakeSpan(text)));
@@ -309,7 +339,7 @@ absl::StatusOr<std::string> ImageArchive::ReadDocument(absl::string_view path,
 }
 
 absl::StatusOr<std::unique_ptr<ImageArchive>> OpenImageArchive(
-    BorrowedFd fd, const SpoolOptions& spool) {
+    BorrowedFd fd, const SpoolOptions& spool, size_t max_entries) {
   struct stat status = {};
   if (::fstat(fd.get(), &status) != 0) {
     return ErrnoError(errno, "fstat(archive)", {.step = "layer.import"});
@@ -336,7 +366,7 @@ absl::StatusOr<std::unique_ptr<ImageArchive>> OpenImageArchive(
   }
   ASSIGN_OR_RETURN(const uint64_t size, SizeOf(tar));
   if (size == 0) return absl::InvalidArgumentError("the archive is empty");
-  return TarArchive::Index(std::move(copy), tar, size);
+  return TarArchive::Index(std::move(copy), tar, size, max_entries);
 }
 
 std::optional<std::string> CleanArchivePath(absl::string_view path) {

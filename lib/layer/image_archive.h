@@ -24,6 +24,7 @@
 #include "absl/types/span.h"
 #include "caisson/unique_fd.h"
 #include "lib/layer/byte_source.h"
+#include "lib/layer/decompress.h"
 
 namespace caisson::layer {
 
@@ -47,6 +48,12 @@ class ArchiveFile final : public ByteSource {
   uint64_t size_;
 };
 
+// A bound, and the option that it comes from, for errors.
+struct DocumentLimit {
+  size_t bytes = 0;
+  const char* option = "";
+};
+
 class ImageArchive {
  public:
   virtual ~ImageArchive() = default;
@@ -61,24 +68,28 @@ class ImageArchive {
 
   // Reads a small file whole; a larger one is RESOURCE_EXHAUSTED.
   absl::StatusOr<std::string> ReadDocument(absl::string_view path,
-                                           size_t limit) const;
+                                           const DocumentLimit& limit) const;
 };
 
 // Where an archive that cannot be read in place is copied to: one that comes
-// from a pipe, or a compressed one.
+// from a pipe, or a compressed one. Long runs of zeros become holes.
 struct SpoolOptions {
   BorrowedFd dir;
   std::string name;  // in `dir`; stays there for as long as the archive is used
-  uint64_t max_bytes = 0;
+  DecompressOptions limits;  // of what is written
   // Called about once per MiB; an error stops the copy and is returned.
   std::function<absl::Status()> progress;
 };
+
+// A bound for memory; an image of 500 layers has some 2,000 entries.
+inline constexpr size_t kMaxArchiveEntries = 100'000;
 
 // Opens a directory, a tar file, or any descriptor that can be read to its end.
 // `fd` is borrowed for the life of the archive; the offset of a regular file
 // does not matter and stays.
 absl::StatusOr<std::unique_ptr<ImageArchive>> OpenImageArchive(
-    BorrowedFd fd, const SpoolOptions& spool);
+    BorrowedFd fd, const SpoolOptions& spool,
+    size_t max_entries = kMaxArchiveEntries);
 
 // `path` without a leading "/" or "./" and without "." components; nullopt if
 // it has a ".." or names nothing.

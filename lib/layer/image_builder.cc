@@ -14,6 +14,7 @@
 #include "lib/layer/layer_staging.h"
 #include "lib/layer/layer_store_impl.h"
 #include "lib/layer/layer_tar.h"
+#include "lib/layer/store_limits.h"
 
 namespace caisson::layer {
 namespace {
@@ -67,13 +68,8 @@ class ImageBuilder final {
   }
 
   absl::StatusOr<UnpackStats> Unpack(const char* name, ByteSource& tar) {
-    UnpackOptions options;
-    options.format = UnpackFormat(limits_.format);
+    UnpackOptions options = LayerUnpacking(limits_);
     options.lowers = image_.lowers;
-    options.max_entries = limits_.max_layer_entries;
-    options.max_bytes = limits_.max_layer_bytes;
-    options.max_entries_name = "max_layer_entries";
-    options.max_bytes_name = "max_layer_bytes";
     const auto& progress = image_.options.diff.progress;
     if (progress) {
       options.progress = [&progress](const UnpackProgress& so_far) {

@@ -14,6 +14,7 @@
 #include "lib/layer/image_builder.h"
 #include "lib/layer/layer_store_impl.h"
 #include "lib/layer/layer_tar.h"
+#include "lib/layer/store_limits.h"
 #include "lib/sys/open.h"
 
 namespace caisson {
@@ -89,9 +90,7 @@ absl::StatusOr<Image> LayerStore::ImportRootFs(BorrowedFd fd,
   layer::FdSource file(fd);
   ASSIGN_OR_RETURN(
       const auto tar,
-      layer::Decompress(file,
-                        {.max_output_bytes = impl_->options.max_layer_bytes,
-                         .max_output_bytes_name = "max_layer_bytes"}));
+      layer::Decompress(file, layer::LayerDecompression(impl_->options)));
   const Image none;
   return layer::BuildImage(impl_->dir, *impl_->index, impl_->options,
                            {.base = none, .tar = *tar, .options = options});

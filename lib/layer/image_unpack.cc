@@ -7,6 +7,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/layer/hashing_source.h"
 #include "lib/layer/layer_store_impl.h"
+#include "lib/layer/store_limits.h"
 #include "lib/layer/tar_split.h"
 #include "lib/layer/unpack.h"
 #include "lib/sys/directory.h"
@@ -30,12 +31,8 @@ absl::Status LayerStore::Unpack(
                      layer::OpenStoredTar(impl_->dir, image.layers[i],
                                           dirs[image.layers.size() - 1 - i]));
     layer::HashingSource hash(*tar.source);
-    layer::UnpackOptions options;
+    layer::UnpackOptions options = layer::LayerUnpacking(impl_->options);
     options.format = layer::LayerFormat::kPlain;
-    options.max_entries = impl_->options.max_layer_entries;
-    options.max_bytes = impl_->options.max_layer_bytes;
-    options.max_entries_name = "max_layer_entries";
-    options.max_bytes_name = "max_layer_bytes";
     options.progress = [&](const layer::UnpackProgress& so_far) {
       if (!progress || progress(done + so_far.tar_bytes)) {
         return absl::OkStatus();

@@ -54,8 +54,8 @@ absl::StatusOr<LayerName> ParseLayerName(absl::string_view text,
   if (size > options.max_path_bytes + 1) {
     return TooLong("max_path_bytes", options.max_path_bytes);
   }
-  if (name.components.size() > options.max_depth) {
-    return TooLong("max_depth components", options.max_depth);
+  if (name.components.size() > options.max_path_depth) {
+    return TooLong("max_path_depth", options.max_path_depth);
   }
   if (!name.components.empty()) {
     name.parent_text =
@@ -101,11 +101,11 @@ absl::Status LayerDirectory::Error(int error, absl::string_view call,
 }
 
 absl::Status LayerDirectory::CheckMemory() const {
-  if (tree_.memory() <= options_.max_memory_bytes) return absl::OkStatus();
+  if (tree_.memory() <= options_.max_layer_memory) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("the directories and whiteouts of the layer need more than "
-                   "max_memory_bytes (",
-                   options_.max_memory_bytes, ")"));
+                   "max_layer_memory (",
+                   options_.max_layer_memory, ")"));
 }
 
 // ---- descriptors ----
@@ -288,8 +288,8 @@ absl::StatusOr<DirId> LayerDirectory::AddChecked(DirId parent,
   if (tree_[parent].path_size + name.size() + 1 > options_.max_path_bytes + 1) {
     return TooLong("max_path_bytes", options_.max_path_bytes);
   }
-  if (tree_[parent].depth >= options_.max_depth) {
-    return TooLong("max_depth components", options_.max_depth);
+  if (tree_[parent].depth >= options_.max_path_depth) {
+    return TooLong("max_path_depth", options_.max_path_depth);
   }
   const DirId id = tree_.Add(parent, name);
   RETURN_IF_ERROR(CheckMemory());

@@ -10,6 +10,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/image_name.h"
+#include "lib/layer/store_limits.h"
 #include "lib/layer/unpack.h"
 
 namespace caisson::layer {
@@ -26,7 +27,11 @@ std::string ChainDir(const Digest& chain_id) {
 LayerImport::LayerImport(const StoreDir& store, StoreIndex& index,
                          const LayerStoreOptions& limits,
                          const ImportOptions& options)
-    : store_(store), index_(index), limits_(limits), options_(options) {}
+    : store_(store),
+      index_(index),
+      limits_(limits),
+      layer_limits_(LayerDecompression(limits)),
+      options_(options) {}
 
 absl::StatusOr<std::vector<Digest>> LayerImport::Run(BorrowedFd archive) {
   ASSIGN_OR_RETURN(staging_, LayerStaging::Begin(store_));
@@ -45,20 +50,17 @@ absl::Status LayerImport::ReadArchive(BorrowedFd archive) {
   RETURN_IF_ERROR(Report(ImportProgress::kReading));
   ASSIGN_OR_RETURN(
       archive_,
-      OpenImageArchive(archive, {.dir = staging_->fd(),
-                                 .name = kSpool,
-                                 .max_bytes = limits_.max_spool_bytes,
-                                 .progress = [this] {
-                                   return Report(ImportProgress::kReading);
-                                 }}));
-  const ArchiveLimits limits{.max_manifest_bytes = limits_.max_manifest_bytes,
-                             .max_config_bytes = limits_.max_config_bytes,
-                             .max_layers = limits_.max_layers,
-                             .max_images = limits_.max_images,
-                             .max_layer_bytes = limits_.max_layer_bytes};
+      OpenImageArchive(
+          archive,
+          {.dir = staging_->fd(),
+           .name = kSpool,
+           .limits = SpoolDecompression(limits_),
+           .progress = [this] { return Report(ImportProgress::kReading); }},
+          limits_.max_archive_entries));
   const Platform platform =
       options_.platform.has_value() ? *options_.platform : HostPlatform();
-  ASSIGN_OR_RETURN(images_, FindImages(*archive_, platform, limits));
+  ASSIGN_OR_RETURN(images_,
+                   FindImages(*archive_, platform, LimitsOfArchive(limits_)));
   return absl::OkStatus();
 }
 
@@ -145,10 +147,10 @@ absl::Status LayerImport::StartAhead() {
   for (const PlannedLayer* layer : missing_) {
     if (streams_.size() >= wanted) break;
     if (layer->staged || streams_.count(layer->source) > 0) continue;
-    auto stream = LayerStream::Open(*archive_, *layer->source,
-                                    limits_.max_layer_bytes, /*threaded=*/true);
+    auto stream = LayerStream::Open(*archive_, *layer->source, layer_limits_,
+                                    /*threaded=*/true);
     if (!stream.ok()) {
-      return ExplainFailure(*archive_, *layer->source, limits_.max_layer_bytes,
+      return ExplainFailure(*archive_, *layer->source, layer_limits_,
                             stream.status());
     }
     streams_.emplace(layer->source, *std::move(stream));
@@ -160,11 +162,10 @@ absl::StatusOr<LayerStream*> LayerImport::StreamOf(const ArchivedLayer& layer) {
   RETURN_IF_ERROR(StartAhead());
   const auto it = streams_.find(&layer);
   if (it != streams_.end()) return it->second.get();
-  auto stream = LayerStream::Open(*archive_, layer, limits_.max_layer_bytes,
+  auto stream = LayerStream::Open(*archive_, layer, layer_limits_,
                                   /*threaded=*/false);
   if (!stream.ok()) {
-    return ExplainFailure(*archive_, layer, limits_.max_layer_bytes,
-                          stream.status());
+    return ExplainFailure(*archive_, layer, layer_limits_, stream.status());
   }
   return streams_.emplace(&layer, *std::move(stream)).first->second.get();
 }
@@ -174,16 +175,12 @@ void LayerImport::LimitLayer(UnpackOptions& options) const {
   const auto left = [](uint64_t limit, uint64_t used) {
     return limit - std::min(used, limit);
   };
-  options.max_entries = limits_.max_layer_entries;
-  options.max_entries_name = "max_layer_entries";
   if (const uint64_t entries =
           left(limits_.max_import_entries, unpacked_entries_);
       entries < options.max_entries) {
     options.max_entries = entries;
     options.max_entries_name = "what is left of max_import_entries";
   }
-  options.max_bytes = limits_.max_layer_bytes;
-  options.max_bytes_name = "max_layer_bytes";
   if (const uint64_t bytes = left(limits_.max_import_bytes, unpacked_bytes_);
       bytes < options.max_bytes) {
     options.max_bytes = bytes;
@@ -202,8 +199,7 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
     streams_.erase(&source);
   };
   RETURN_IF_ERROR(Report(ImportProgress::kUnpacking));
-  UnpackOptions options;
-  options.format = UnpackFormat(limits_.format);
+  UnpackOptions options = LayerUnpacking(limits_);
   options.lowers = lowers;
   LimitLayer(options);
   options.progress = [this](const UnpackProgress&) {
@@ -211,8 +207,7 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
   };
   auto stats = staging_->Unpack(name, stream->tar(), options);
   if (!stats.ok()) {
-    return ExplainFailure(*archive_, source, limits_.max_layer_bytes,
-                          stats.status());
+    return ExplainFailure(*archive_, source, layer_limits_, stats.status());
   }
   RETURN_IF_ERROR(stream->Verify());
   if (stats->replaced) RETURN_IF_ERROR(KeepWhole(source, name));
@@ -229,7 +224,7 @@ absl::Status LayerImport::StageLayer(PlannedLayer& layer,
 absl::Status LayerImport::KeepWhole(const ArchivedLayer& source,
                                     const std::string& name) {
   ASSIGN_OR_RETURN(auto again,
-                   LayerStream::Open(*archive_, source, limits_.max_layer_bytes,
+                   LayerStream::Open(*archive_, source, layer_limits_,
                                      /*threaded=*/false));
   RETURN_IF_ERROR(staging_->KeepWhole(name, again->tar()));
   return again->Verify();

@@ -23,6 +23,7 @@
 #include "caisson/layer_store.h"
 #include "caisson/unique_fd.h"
 #include "lib/layer/archived_image.h"
+#include "lib/layer/decompress.h"
 #include "lib/layer/digest.h"
 #include "lib/layer/image_archive.h"
 #include "lib/layer/layer_staging.h"
@@ -69,6 +70,7 @@ class LayerImport final {
   const StoreDir& store_;
   StoreIndex& index_;
   const LayerStoreOptions& limits_;
+  const DecompressOptions layer_limits_;
   const ImportOptions& options_;
 
   std::optional<LayerStaging> staging_;

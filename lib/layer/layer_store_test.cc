@@ -391,12 +391,123 @@ TEST_F(LayerStoreTest, EnforcesLimitsOfLayers) {
   options.max_layer_bytes = 50'000;
   ASSERT_OK_AND_ASSIGN(LayerStore store, LayerStore::Open(options));
   EXPECT_THAT(store.Import(Write("a.tar", OciArchive({image}))),
-              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("")));
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_layer_bytes (50000)")));
   options = Options();
   options.max_layer_entries = 1;
   ASSERT_OK_AND_ASSIGN(LayerStore second, LayerStore::Open(options));
   EXPECT_THAT(second.Import(Write("b.tar", OciArchive({SampleImage("a")}))),
-              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("")));
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_layer_entries (1)")));
+}
+
+// A bomb for each option, which the error names.
+TEST_F(LayerStoreTest, EachLimitOfALayerIsAnOption) {
+  struct Bomb {
+    std::string option;
+    size_t LayerStoreOptions::*limit;
+    size_t value;
+    std::string tar;
+  };
+  TestTar many;
+  for (int i = 0; i < 200; ++i) many.Dir(absl::StrCat("directory", i));
+  TestTar sparse;
+  sparse.Pax({{"GNU.sparse.size", "100"}, {"GNU.sparse.map", "0,1,9,1,20,1"}})
+      .File("sparse", "abc");
+  const std::string long_name(60, 'n');
+  const std::vector<Bomb> bombs = {
+      {"max_path_bytes", &LayerStoreOptions::max_path_bytes, 50,
+       TestTar().File(long_name).Finish()},
+      {"max_path_bytes", &LayerStoreOptions::max_path_bytes, 50,
+       TestTar().Symlink("link", long_name).Finish()},
+      {"max_path_depth", &LayerStoreOptions::max_path_depth, 3,
+       TestTar().File("a/b/c/d").Finish()},
+      {"max_extension_bytes", &LayerStoreOptions::max_extension_bytes, 50,
+       TestTar().Pax({{"comment", long_name}}).File("file").Finish()},
+      {"max_extension_bytes", &LayerStoreOptions::max_extension_bytes, 50,
+       TestTar().Long('L', long_name).File("file").Finish()},
+      {"max_sparse_extents", &LayerStoreOptions::max_sparse_extents, 2,
+       sparse.Finish()},
+      {"max_layer_memory", &LayerStoreOptions::max_layer_memory, 10'000,
+       many.Finish()},
+  };
+  for (const Bomb& bomb : bombs) {
+    SCOPED_TRACE(bomb.option);
+    TestImage image;
+    image.layers = {bomb.tar};
+    const std::string archive = Write("a.tar", OciArchive({image}));
+    LayerStoreOptions options = Options();
+    options.*bomb.limit = bomb.value;
+    ASSERT_OK_AND_ASSIGN(LayerStore store, LayerStore::Open(options));
+    EXPECT_THAT(
+        store.Import(archive),
+        StatusIs(absl::StatusCode::kResourceExhausted,
+                 HasSubstr(absl::StrCat(bomb.option, " (", bomb.value))));
+    EXPECT_EQ(LayersOnDisk(), 0u);
+    EXPECT_OK(OpenStore().Import(archive));
+    EXPECT_OK(OpenStore().Remove(image.Id().str()));
+  }
+}
+
+TEST_F(LayerStoreTest, EachLimitOfAnArchiveIsAnOption) {
+  const TestImage image = SampleImage("a");
+  const std::string archive = Write("a.tar", OciArchive({image}));
+  const std::string multi = Write("m.tar", OciMultiPlatform({image}));
+  const std::string packed = Write("z.tar", Gzip(OciArchive({image}).Tar()));
+  const auto refused = [&](const std::string& path, auto limit, size_t value) {
+    LayerStoreOptions options = Options();
+    options.*limit = value;
+    absl::StatusOr<LayerStore> store = LayerStore::Open(options);
+    if (!store.ok()) return store.status();
+    return store->Import(path).status();
+  };
+  using Options = LayerStoreOptions;
+  const auto names = [](absl::string_view option) {
+    return StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr(option));
+  };
+  EXPECT_THAT(refused(archive, &Options::max_archive_entries, 3),
+              names("max_archive_entries (3)"));
+  EXPECT_THAT(refused(archive, &Options::max_manifest_bytes, 30),
+              names("max_manifest_bytes (30)"));
+  EXPECT_THAT(refused(archive, &Options::max_config_bytes, 60),
+              names("max_config_bytes (60)"));
+  EXPECT_THAT(refused(archive, &Options::max_layers, 1),
+              names("max_layers (1)"));
+  EXPECT_THAT(refused(archive, &Options::max_images, 0),
+              names("max_images (0)"));
+  EXPECT_THAT(refused(multi, &Options::max_index_depth, 0),
+              names("max_index_depth (0)"));
+  EXPECT_THAT(refused(archive, &Options::max_index_documents, 1),
+              names("max_index_documents (1)"));
+  EXPECT_THAT(refused(packed, &Options::max_spool_bytes, 2000),
+              names("max_spool_bytes (2000)"));
+  EXPECT_EQ(LayersOnDisk(), 0u);
+}
+
+TEST_F(LayerStoreTest, StopsBombsOfFewBytes) {
+  constexpr size_t kSize = 70 << 20;
+  TestImage image;
+  image.compression = TestCompression::kZstd;
+  // Behind the end of the tar, so that nothing is written.
+  image.layers = {TestTar().File("a").Finish() + std::string(kSize, 'x')};
+  const std::string bomb = Write("a.tar", OciArchive({image}));
+  ASSERT_LT(fs::file_size(bomb), 50'000u);
+  LayerStore store = OpenStore();
+  EXPECT_THAT(store.Import(bomb),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_compression_ratio (500)")));
+  EXPECT_THAT(store.ImportRootFs(Write("b.tar", image.Blob(0))),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_compression_ratio (500)")));
+  // The same of zeros is an empty disk, and takes none.
+  image.layers = {TestTar().File("disk", std::string(kSize, '\0')).Finish()};
+  ASSERT_OK_AND_ASSIGN(auto images,
+                       store.Import(Write("b.tar", OciArchive({image}))));
+  ASSERT_OK_AND_ASSIGN(const LayerSet layers, store.OpenLayers(images.front()));
+  struct stat disk = {};
+  ASSERT_EQ(::fstatat(layers.dirs().front().get(), "disk", &disk, 0), 0);
+  EXPECT_EQ(disk.st_size, static_cast<off_t>(kSize));
+  EXPECT_LT(disk.st_blocks, 200);
 }
 
 TEST_F(LayerStoreTest, EnforcesLimitsOfImports) {

@@ -27,14 +27,11 @@ LayerStream::LayerStream(const ArchivedLayer& layer,
 }
 
 absl::StatusOr<std::unique_ptr<LayerStream>> LayerStream::Open(
-    const ImageArchive& archive, const ArchivedLayer& layer, uint64_t max_bytes,
-    bool threaded) {
+    const ImageArchive& archive, const ArchivedLayer& layer,
+    const DecompressOptions& limits, bool threaded) {
   ASSIGN_OR_RETURN(auto file, archive.Open(layer.path));
   std::unique_ptr<LayerStream> stream(new LayerStream(layer, std::move(file)));
-  DecompressOptions options;
-  options.max_output_bytes = max_bytes;
-  options.max_output_bytes_name = "max_layer_bytes";
-  ASSIGN_OR_RETURN(stream->inflated_, Decompress(stream->blob_hash_, options));
+  ASSIGN_OR_RETURN(stream->inflated_, Decompress(stream->blob_hash_, limits));
   stream->tar_hash_.emplace(*stream->inflated_);
   if (threaded) {
     stream->ahead_.emplace(*stream->tar_hash_);
@@ -61,7 +58,8 @@ absl::Status LayerStream::Verify() {
 }
 
 absl::Status ExplainFailure(const ImageArchive& archive,
-                            const ArchivedLayer& layer, uint64_t max_bytes,
+                            const ArchivedLayer& layer,
+                            const DecompressOptions& limits,
                             const absl::Status& failure) {
   const absl::Status named =
       Annotate(failure, absl::StrCat("layer ", Quoted(layer.path)));
@@ -79,8 +77,7 @@ absl::Status ExplainFailure(const ImageArchive& archive,
     if (actual == *layer.blob_digest) return named;
     return Damaged(layer, "the file", actual, *layer.blob_digest);
   }
-  auto stream =
-      LayerStream::Open(archive, layer, max_bytes, /*threaded=*/false);
+  auto stream = LayerStream::Open(archive, layer, limits, /*threaded=*/false);
   if (!stream.ok()) return named;
   const absl::Status verified = (*stream)->Verify();
   return absl::IsDataLoss(verified) ? verified : named;

@@ -1,7 +1,7 @@
 // A layer on its way out of an archive: file -> sha256 -> inflate -> sha256 ->
 // tar, in one pass.
 //
-//   ASSIGN_OR_RETURN(auto stream, LayerStream::Open(archive, layer, max,
+//   ASSIGN_OR_RETURN(auto stream, LayerStream::Open(archive, layer, limits,
 //   false)); ASSIGN_OR_RETURN(UnpackStats stats, UnpackLayer(stream->tar(),
 //   dir, {})); RETURN_IF_ERROR(stream->Verify());
 //
@@ -30,7 +30,7 @@ class LayerStream final {
   // reads, decompresses and hashes ahead of the consumer.
   static absl::StatusOr<std::unique_ptr<LayerStream>> Open(
       const ImageArchive& archive, const ArchivedLayer& layer,
-      uint64_t max_bytes, bool threaded);
+      const DecompressOptions& limits, bool threaded);
 
   LayerStream(const LayerStream&) = delete;
   LayerStream& operator=(const LayerStream&) = delete;
@@ -67,7 +67,8 @@ class LayerStream final {
 // image claims, DATA_LOSS that names both digests; otherwise `failure` with the
 // file's name.
 absl::Status ExplainFailure(const ImageArchive& archive,
-                            const ArchivedLayer& layer, uint64_t max_bytes,
+                            const ArchivedLayer& layer,
+                            const DecompressOptions& limits,
                             const absl::Status& failure);
 
 }  // namespace caisson::layer

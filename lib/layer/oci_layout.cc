@@ -20,10 +20,6 @@
 namespace caisson::layer {
 namespace {
 
-// Bounds of what a hostile index can make the reader read.
-constexpr int kMaxIndexDepth = 4;
-constexpr int kMaxDocuments = 1000;
-
 class OciLayoutReader final {
  public:
   OciLayoutReader(const ImageArchive& archive, const Platform& platform,
@@ -42,8 +38,8 @@ class OciLayoutReader final {
 
   absl::Status CheckLayoutVersion() const;
   absl::StatusOr<std::string> ReadBlob(const Descriptor& descriptor,
-                                       size_t limit);
-  absl::Status Collect(const Descriptor& descriptor, int depth);
+                                       const DocumentLimit& limit);
+  absl::Status Collect(const Descriptor& descriptor, size_t depth);
   absl::Status CollectManifest(const Descriptor& descriptor, Manifest manifest,
                                std::string text);
   absl::StatusOr<Platform> PlatformOf(const Manifest& manifest);
@@ -56,7 +52,7 @@ class OciLayoutReader final {
   const ImageArchive& archive_;
   const Platform& platform_;
   const ArchiveLimits& limits_;
-  int documents_ = 0;
+  size_t documents_ = 0;
   std::vector<ArchivedImage> images_;
   std::map<Digest, size_t> loaded_;  // by digest of the manifest
   // What Collect found: the first manifest that fits best, the platforms of
@@ -99,7 +95,7 @@ std::string NameOf(const Descriptor& descriptor) {
 absl::Status OciLayoutReader::CheckLayoutVersion() const {
   constexpr char kFile[] = "oci-layout";
   ASSIGN_OR_RETURN(std::string text,
-                   archive_.ReadDocument(kFile, limits_.max_manifest_bytes));
+                   archive_.ReadDocument(kFile, limits_.manifest()));
   ASSIGN_OR_RETURN(nlohmann::json json, ParseJson(text, kFile));
   ASSIGN_OR_RETURN(JsonObject object, JsonObject::Of(json, kFile));
   ASSIGN_OR_RETURN(std::string version, object.String("imageLayoutVersion"));
@@ -110,11 +106,12 @@ absl::Status OciLayoutReader::CheckLayoutVersion() const {
 }
 
 absl::StatusOr<std::string> OciLayoutReader::ReadBlob(
-    const Descriptor& descriptor, size_t limit) {
-  if (++documents_ > kMaxDocuments) {
+    const Descriptor& descriptor, const DocumentLimit& limit) {
+  if (++documents_ > limits_.max_index_documents) {
     return absl::ResourceExhaustedError(
-        absl::StrCat(descriptor.where, ": the index leads to more than ",
-                     kMaxDocuments, " documents"));
+        absl::StrCat(descriptor.where,
+                     ": the index leads to more than max_index_documents (",
+                     limits_.max_index_documents, ")"));
   }
   const std::string path = BlobPath(descriptor.digest);
   absl::StatusOr<std::string> text = archive_.ReadDocument(path, limit);
@@ -134,20 +131,20 @@ absl::StatusOr<std::string> OciLayoutReader::ReadBlob(
 }
 
 // Follows `descriptor` down to the manifests that fit.
-absl::Status OciLayoutReader::Collect(const Descriptor& descriptor, int depth) {
+absl::Status OciLayoutReader::Collect(const Descriptor& descriptor,
+                                      size_t depth) {
   if (IsAttestation(descriptor)) return absl::OkStatus();
   if (descriptor.platform.has_value() &&
       PlatformDistance(platform_, *descriptor.platform) < 0) {
     others_.push_back(descriptor.platform->ToString());
     return absl::OkStatus();
   }
-  if (depth > kMaxIndexDepth) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(descriptor.where, ": indexes are nested more than ",
-                     kMaxIndexDepth, " deep"));
+  if (depth > limits_.max_index_depth) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        descriptor.where, ": indexes are nested deeper than max_index_depth (",
+        limits_.max_index_depth, ")"));
   }
-  ASSIGN_OR_RETURN(std::string text,
-                   ReadBlob(descriptor, limits_.max_manifest_bytes));
+  ASSIGN_OR_RETURN(std::string text, ReadBlob(descriptor, limits_.manifest()));
   auto document = ParseManifestOrIndex(text, BlobPath(descriptor.digest),
                                        descriptor.media_type);
   if (absl::IsUnimplemented(document.status())) {
@@ -167,7 +164,7 @@ absl::Status OciLayoutReader::Collect(const Descriptor& descriptor, int depth) {
 
 absl::StatusOr<Platform> OciLayoutReader::PlatformOf(const Manifest& manifest) {
   ASSIGN_OR_RETURN(std::string config,
-                   ReadBlob(manifest.config, limits_.max_config_bytes));
+                   ReadBlob(manifest.config, limits_.config()));
   ASSIGN_OR_RETURN(ConfigDocument document,
                    ParseImageConfig(config, BlobPath(manifest.config.digest)));
   return document.config.platform;
@@ -207,8 +204,7 @@ absl::StatusOr<ArchivedImage> OciLayoutReader::Load(Candidate candidate) {
                      .non_distributable = IsNonDistributable(layer)});
   }
   const Descriptor& config = candidate.manifest.config;
-  ASSIGN_OR_RETURN(std::string text,
-                   ReadBlob(config, limits_.max_config_bytes));
+  ASSIGN_OR_RETURN(std::string text, ReadBlob(config, limits_.config()));
   ASSIGN_OR_RETURN(
       ArchivedImage image,
       MakeArchivedImage(archive_, BlobPath(config.digest), std::move(text),
@@ -281,9 +277,8 @@ absl::Status OciLayoutReader::ResolveUnnamed(
 
 absl::StatusOr<std::vector<ArchivedImage>> OciLayoutReader::Read() {
   RETURN_IF_ERROR(CheckLayoutVersion());
-  ASSIGN_OR_RETURN(
-      std::string text,
-      archive_.ReadDocument("index.json", limits_.max_manifest_bytes));
+  ASSIGN_OR_RETURN(std::string text,
+                   archive_.ReadDocument("index.json", limits_.manifest()));
   ASSIGN_OR_RETURN(auto document, ParseManifestOrIndex(text, "index.json", ""));
   const auto* index = std::get_if<ImageIndex>(&document);
   if (index == nullptr) {

@@ -56,15 +56,16 @@ absl::Status SetXattr(absl::string_view key, absl::string_view value,
 }
 
 absl::Status AddToSparseMap(absl::string_view key, absl::string_view value,
-                            size_t max_extents, PaxRecords& records) {
+                            size_t max_sparse_extents, PaxRecords& records) {
   const std::optional<uint64_t> number = ParseDecimal(value);
   if (!number.has_value()) {
     return BadRecord(key, absl::StrCat(Quoted(value.substr(0, 40)),
                                        " is not a number in 0..2^63-1"));
   }
-  if (records.sparse_map.size() / 2 >= max_extents) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the sparse map has more than max_extents (", max_extents, ")"));
+  if (records.sparse_map.size() / 2 >= max_sparse_extents) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the sparse map has more than max_sparse_extents (",
+                     max_sparse_extents, ")"));
   }
   records.sparse_map.push_back(*number);
   return absl::OkStatus();
@@ -72,28 +73,28 @@ absl::Status AddToSparseMap(absl::string_view key, absl::string_view value,
 
 // Version 0.1 has the whole map in one record.
 absl::Status SetSparseMap(absl::string_view key, absl::string_view value,
-                          size_t max_extents, PaxRecords& records) {
+                          size_t max_sparse_extents, PaxRecords& records) {
   if (!records.sparse_map.empty()) return BadRecord(key, "a second sparse map");
   records.sparse_map_is_text = true;
   for (const absl::string_view number : absl::StrSplit(value, ',')) {
-    RETURN_IF_ERROR(AddToSparseMap(key, number, max_extents, records));
+    RETURN_IF_ERROR(AddToSparseMap(key, number, max_sparse_extents, records));
   }
   return absl::OkStatus();
 }
 
 // Version 0.0 has a pair of records for each region.
 absl::Status AddSparsePair(absl::string_view key, bool is_offset,
-                           absl::string_view value, size_t max_extents,
+                           absl::string_view value, size_t max_sparse_extents,
                            PaxRecords& records) {
   if (records.sparse_map_is_text) return BadRecord(key, "a second sparse map");
   if ((records.sparse_map.size() % 2 == 0) != is_offset) {
     return BadRecord(key, "offset and numbytes do not alternate");
   }
-  return AddToSparseMap(key, value, max_extents, records);
+  return AddToSparseMap(key, value, max_sparse_extents, records);
 }
 
 absl::Status SetSparse(absl::string_view key, absl::string_view value,
-                       size_t max_extents, PaxRecords& records) {
+                       size_t max_sparse_extents, PaxRecords& records) {
   const absl::string_view name = absl::StripPrefix(key, kSparsePrefix);
   if (name == "major") return SetNumber(key, value, records.sparse_major);
   if (name == "minor") return SetNumber(key, value, records.sparse_minor);
@@ -102,9 +103,11 @@ absl::Status SetSparse(absl::string_view key, absl::string_view value,
     return SetNumber(key, value, records.sparse_size);
   }
   if (name == "numblocks") return SetNumber(key, value, records.sparse_blocks);
-  if (name == "map") return SetSparseMap(key, value, max_extents, records);
+  if (name == "map")
+    return SetSparseMap(key, value, max_sparse_extents, records);
   if (name == "offset" || name == "numbytes") {
-    return AddSparsePair(key, name == "offset", value, max_extents, records);
+    return AddSparsePair(key, name == "offset", value, max_sparse_extents,
+                         records);
   }
   return absl::OkStatus();
 }
@@ -122,7 +125,7 @@ absl::Status SetTime(absl::string_view key, absl::string_view value,
 }
 
 absl::Status SetRecord(absl::string_view key, absl::string_view value,
-                       size_t max_extents, PaxRecords& records) {
+                       size_t max_sparse_extents, PaxRecords& records) {
   if (key == "path") return SetText(key, value, records.path);
   if (key == "linkpath") return SetText(key, value, records.linkpath);
   if (key == "size") return SetNumber(key, value, records.size);
@@ -133,7 +136,7 @@ absl::Status SetRecord(absl::string_view key, absl::string_view value,
   if (key == "SCHILY.devminor") return SetNumber(key, value, records.devminor);
   if (absl::StartsWith(key, kXattrPrefix)) return SetXattr(key, value, records);
   if (absl::StartsWith(key, kSparsePrefix)) {
-    return SetSparse(key, value, max_extents, records);
+    return SetSparse(key, value, max_sparse_extents, records);
   }
   return absl::OkStatus();
 }
@@ -210,13 +213,13 @@ std::optional<PaxTime> ParsePaxTime(absl::string_view text) {
 }
 
 absl::StatusOr<PaxRecords> ParsePaxRecords(absl::string_view payload,
-                                           size_t max_extents) {
+                                           size_t max_sparse_extents) {
   PaxRecords records;
   while (!payload.empty()) {
     absl::string_view key;
     absl::string_view value;
     RETURN_IF_ERROR(TakeRecord(payload, key, value));
-    RETURN_IF_ERROR(SetRecord(key, value, max_extents, records));
+    RETURN_IF_ERROR(SetRecord(key, value, max_sparse_extents, records));
   }
   if (records.sparse_map.size() % 2 != 0) {
     return absl::InvalidArgumentError("the PAX sparse map has an odd length");

@@ -50,10 +50,10 @@ struct PaxRecords {
 
 // INVALID_ARGUMENT for anything that is not a sequence of "LENGTH KEY=VALUE\n"
 // or has an invalid value for a known key; unknown keys are passed over. Of
-// repeated keys the last counts. A sparse map of more than `max_extents`
+// repeated keys the last counts. A sparse map of more than `max_sparse_extents`
 // regions is RESOURCE_EXHAUSTED.
 absl::StatusOr<PaxRecords> ParsePaxRecords(absl::string_view payload,
-                                           size_t max_extents);
+                                           size_t max_sparse_extents);
 
 // A decimal number without sign, at most 2^63-1.
 std::optional<uint64_t> ParseDecimal(absl::string_view text);

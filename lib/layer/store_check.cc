@@ -21,6 +21,7 @@
 #include "lib/layer/hashing_source.h"
 #include "lib/layer/layer_staging.h"
 #include "lib/layer/layer_store_impl.h"
+#include "lib/layer/store_limits.h"
 #include "lib/layer/store_lock.h"
 #include "lib/layer/tar_split.h"
 #include "lib/layer/tree_compare.h"
@@ -215,13 +216,8 @@ class StoreChecker final {
     }
     ASSIGN_OR_RETURN(const auto tar, OpenTarSplit(split.borrow(), diff));
     HashingSource hash(*tar);
-    UnpackOptions options;
-    options.format = UnpackFormat(limits_.format);
+    UnpackOptions options = LayerUnpacking(limits_);
     options.lowers = lowers;
-    options.max_entries = limits_.max_layer_entries;
-    options.max_bytes = limits_.max_layer_bytes;
-    options.max_entries_name = "max_layer_entries";
-    options.max_bytes_name = "max_layer_bytes";
     ASSIGN_OR_RETURN(const UnpackStats stats,
                      staging.Unpack(kFresh, hash, options));
     RETURN_IF_ERROR(Drain(hash).status());

@@ -101,11 +101,12 @@ absl::Status SetNames(const TarHeader& header, const TarLimits& limits,
                           std::move(extensions.long_linkname), entry.linkname));
     if (entry.linkname.empty()) return Malformed("the link target is empty");
   }
-  if (std::max(entry.name.size(), entry.linkname.size()) >
-      limits.max_name_bytes) {
+  const size_t name_size =
+      entry.name.size() - (absl::EndsWith(entry.name, "/") ? 1 : 0);
+  if (std::max(name_size, entry.linkname.size()) > limits.max_path_bytes) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("the name or link target is longer than max_name_bytes (",
-                     limits.max_name_bytes, ")"));
+        absl::StrCat("the name or link target is longer than max_path_bytes (",
+                     limits.max_path_bytes, ")"));
   }
   return absl::OkStatus();
 }

@@ -43,7 +43,7 @@ void WriteAndReadAgain(TarEntry entry) {
   MemorySource source(*header);
   caisson::layer::TarLimits limits;
   limits.max_extension_bytes = 4 << 20;
-  limits.max_name_bytes = 1 << 20;
+  limits.max_path_bytes = 1 << 20;
   TarReader reader(source, limits);
   const auto again = reader.Next();
   Require(again.ok() && again->has_value());
@@ -84,7 +84,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::string_view input(reinterpret_cast<const char*>(data), size);
   MemorySource compressed(input);
   const auto source = caisson::layer::Decompress(
-      compressed, {.max_output_bytes = kMaxTar, .max_window_log = 20});
+      compressed, {.max_output_bytes = kMaxTar, .max_window_bytes = 1 << 20});
   if (!source.ok()) return 0;
   std::string tar(kMaxTar + 1, '\0');
   const auto n = caisson::layer::ReadFully(**source, absl::MakeSpan(tar));

@@ -244,7 +244,7 @@ absl::StatusOr<bool> TarReader::ReadExtension(const TarHeader& header,
     case 'x': {
       ASSIGN_OR_RETURN(const std::string payload, ReadPayload());
       ASSIGN_OR_RETURN(extensions.pax,
-                       ParsePaxRecords(payload, limits_.max_extents));
+                       ParsePaxRecords(payload, limits_.max_sparse_extents));
       break;
     }
     case 'L': {
@@ -328,10 +328,10 @@ absl::Status TarReader::ReadGnuSparse(const TarHeader& header,
   entry.sparse = true;
   entry.size = static_cast<uint64_t>(*size);
   RETURN_IF_ERROR(AddGnuSparsePairs(header.Raw(tar_field::kGnuSparse),
-                                    limits_.max_extents, entry.extents));
+                                    limits_.max_sparse_extents, entry.extents));
   bool extended = header.Raw(tar_field::kGnuIsExtended)[0] != '\0';
   // Also bounds blocks that are empty.
-  size_t left = limits_.max_extents;
+  size_t left = limits_.max_sparse_extents;
   while (extended) {
     ASSIGN_OR_RETURN(const absl::string_view bytes, TakeBlock());
     if (bytes.size() < kTarBlock) return Truncated("a sparse map");
@@ -340,7 +340,8 @@ absl::Status TarReader::ReadGnuSparse(const TarHeader& header,
     }
     const TarHeader block(bytes);
     RETURN_IF_ERROR(AddGnuSparsePairs(block.Raw(tar_field::kSparseContinued),
-                                      limits_.max_extents, entry.extents));
+                                      limits_.max_sparse_extents,
+                                      entry.extents));
     extended = block.Raw(tar_field::kSparseIsExtended)[0] != '\0';
   }
   return absl::OkStatus();
@@ -367,7 +368,7 @@ absl::Status TarReader::ReadPaxSparse(const PaxRecords& pax, TarEntry& entry) {
   }
   for (size_t i = 0; i < pax.sparse_map.size(); i += 2) {
     RETURN_IF_ERROR(AddSparseExtent(pax.sparse_map[i], pax.sparse_map[i + 1],
-                                    limits_.max_extents, entry.extents));
+                                    limits_.max_sparse_extents, entry.extents));
   }
   if (pax.sparse_blocks.value_or(entry.extents.size()) !=
       entry.extents.size()) {
@@ -379,7 +380,7 @@ absl::Status TarReader::ReadPaxSparse(const PaxRecords& pax, TarEntry& entry) {
 }
 
 absl::StatusOr<std::vector<TarExtent>> TarReader::ReadSparseMapInData() {
-  SparseMapText map(limits_.max_extents);
+  SparseMapText map(limits_.max_sparse_extents);
   size_t text = 0;
   for (;;) {
     if (data_remaining_ < kTarBlock) {

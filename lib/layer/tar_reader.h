@@ -48,10 +48,10 @@ struct TarExtensions;
 struct TarLimits {
   // Payload of one PAX or GNU long name header, and of a sparse map in text.
   size_t max_extension_bytes = 1 << 20;
-  // A name or link target.
-  size_t max_name_bytes = 4096;
+  // A name without a "/" at its end, or a link target.
+  size_t max_path_bytes = 4095;
   // Data regions of one sparse file; each takes 16 bytes.
-  size_t max_extents = 1 << 17;
+  size_t max_sparse_extents = 1 << 17;
 };
 
 enum class TarType {

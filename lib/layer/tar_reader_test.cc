@@ -577,7 +577,7 @@ TEST(TarLimitsTest, Extensions) {
     return StatusIs(absl::StatusCode::kResourceExhausted,
                     HasSubstr(std::string(what)));
   };
-  const TarLimits limits = {.max_extension_bytes = 1000, .max_name_bytes = 50};
+  const TarLimits limits = {.max_extension_bytes = 1000, .max_path_bytes = 50};
   EXPECT_THAT(
       ReadTar(TestTar().Pax({{"c", std::string(1000, 'x')}}).File("a").Finish(),
               limits),
@@ -592,11 +592,12 @@ TEST(TarLimitsTest, Extensions) {
                 exhausted("max_extension_bytes (1048576)"));
   }
   EXPECT_OK(ReadTar(TestTar().File(std::string(50, 'n')).Finish(), limits));
+  EXPECT_OK(ReadTar(TestTar().Dir(std::string(50, 'n')).Finish(), limits));
   EXPECT_THAT(ReadTar(TestTar().File(std::string(51, 'n')).Finish(), limits),
-              exhausted("max_name_bytes (50)"));
+              exhausted("max_path_bytes (50)"));
   EXPECT_THAT(
       ReadTar(TestTar().Symlink("a", std::string(51, 'n')).Finish(), limits),
-      exhausted("max_name_bytes (50)"));
+      exhausted("max_path_bytes (50)"));
 }
 
 TEST(TarLimitsTest, AClaimedSizeAllocatesNothing) {

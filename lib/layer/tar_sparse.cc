@@ -15,17 +15,19 @@ constexpr int kMaxDigits = 18;
 }  // namespace
 
 absl::Status AddSparseExtent(uint64_t offset, uint64_t length,
-                             size_t max_extents,
+                             size_t max_sparse_extents,
                              std::vector<TarExtent>& extents) {
-  if (extents.size() >= max_extents) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the sparse map has more than max_extents (", max_extents, ")"));
+  if (extents.size() >= max_sparse_extents) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the sparse map has more than max_sparse_extents (",
+                     max_sparse_extents, ")"));
   }
   extents.push_back({offset, length});
   return absl::OkStatus();
 }
 
-absl::Status AddGnuSparsePairs(absl::string_view pairs, size_t max_extents,
+absl::Status AddGnuSparsePairs(absl::string_view pairs,
+                               size_t max_sparse_extents,
                                std::vector<TarExtent>& extents) {
   while (pairs.size() >= 2 * kPairNumber && pairs[0] != '\0') {
     const std::optional<int64_t> offset =
@@ -37,8 +39,8 @@ absl::Status AddGnuSparsePairs(absl::string_view pairs, size_t max_extents,
       return absl::InvalidArgumentError("invalid number in the sparse map");
     }
     RETURN_IF_ERROR(AddSparseExtent(static_cast<uint64_t>(*offset),
-                                    static_cast<uint64_t>(*length), max_extents,
-                                    extents));
+                                    static_cast<uint64_t>(*length),
+                                    max_sparse_extents, extents));
     pairs.remove_prefix(2 * kPairNumber);
   }
   return absl::OkStatus();
@@ -72,15 +74,17 @@ absl::Status SparseMapText::FinishLine() {
   }
   if (!count_.has_value()) {
     count_ = number_;
-    if (number_ > max_extents_) {
+    if (number_ > max_sparse_extents_) {
       return absl::ResourceExhaustedError(
           absl::StrCat("the sparse map has ", number_,
-                       " regions, more than max_extents (", max_extents_, ")"));
+                       " regions, more than max_sparse_extents (",
+                       max_sparse_extents_, ")"));
     }
   } else if (!offset_.has_value()) {
     offset_ = number_;
   } else {
-    RETURN_IF_ERROR(AddSparseExtent(*offset_, number_, max_extents_, extents_));
+    RETURN_IF_ERROR(
+        AddSparseExtent(*offset_, number_, max_sparse_extents_, extents_));
     offset_.reset();
   }
   number_ = 0;

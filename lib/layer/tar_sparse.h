@@ -15,13 +15,14 @@
 
 namespace caisson::layer {
 
-// Appends a region; RESOURCE_EXHAUSTED beyond `max_extents`.
+// Appends a region; RESOURCE_EXHAUSTED beyond `max_sparse_extents`.
 absl::Status AddSparseExtent(uint64_t offset, uint64_t length,
-                             size_t max_extents,
+                             size_t max_sparse_extents,
                              std::vector<TarExtent>& extents);
 
 // Appends the pairs of 12-byte numbers in a header up to the first empty one.
-absl::Status AddGnuSparsePairs(absl::string_view pairs, size_t max_extents,
+absl::Status AddGnuSparsePairs(absl::string_view pairs,
+                               size_t max_sparse_extents,
                                std::vector<TarExtent>& extents);
 
 // Regions ascend without overlap and end within `size`, and their lengths add
@@ -33,7 +34,8 @@ absl::Status CheckSparseExtents(const std::vector<TarExtent>& extents,
 // that many pairs, padded to a block.
 class SparseMapText final {
  public:
-  explicit SparseMapText(size_t max_extents) : max_extents_(max_extents) {}
+  explicit SparseMapText(size_t max_sparse_extents)
+      : max_sparse_extents_(max_sparse_extents) {}
 
   // Takes the next block; true when the map is complete.
   absl::StatusOr<bool> Feed(absl::string_view block);
@@ -48,7 +50,7 @@ class SparseMapText final {
            !offset_.has_value();
   }
 
-  const size_t max_extents_;
+  const size_t max_sparse_extents_;
   uint64_t number_ = 0;  // of the line so far
   int digits_ = 0;
   std::optional<uint64_t> count_;

@@ -182,10 +182,10 @@ TEST(TarSparseTest, Pax10MapOverSeveralBlocks) {
                      {.max_extension_bytes = 1024}),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("max_extension_bytes (1024)")));
-  EXPECT_THAT(
-      Expand(PaxTar(records, Padded(map) + "data"), {.max_extents = 300}),
-      StatusIs(absl::StatusCode::kResourceExhausted,
-               HasSubstr("max_extents (300)")));
+  EXPECT_THAT(Expand(PaxTar(records, Padded(map) + "data"),
+                     {.max_sparse_extents = 300}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("max_sparse_extents (300)")));
 }
 
 TEST(TarSparseTest, OneHole) {
@@ -302,7 +302,7 @@ TEST(TarSparseTest, EndlessContinuationIsBounded) {
   TestTar tar;
   tar.Raw(GnuHeader({}, kSize, 0, true));
   for (int i = 0; i < 50; ++i) tar.Raw(GnuContinuation({}, true));
-  EXPECT_THAT(Expand(tar.bytes(), {.max_extents = 40}),
+  EXPECT_THAT(Expand(tar.bytes(), {.max_sparse_extents = 40}),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("too many blocks")));
   EXPECT_THAT(Expand(tar.bytes()),

@@ -92,9 +92,9 @@ struct UnpackOptions {
   const char* max_entries_name = "max_entries";
   const char* max_bytes_name = "max_bytes";
   size_t max_path_bytes = 4095;  // PATH_MAX of the kernel without its NUL
-  size_t max_depth = 256;        // components of a path
+  size_t max_path_depth = 256;   // components of a path
   // Memory for what is only decided at the end: directories, whiteouts, links.
-  size_t max_memory_bytes = size_t{256} << 20;
+  size_t max_layer_memory = size_t{256} << 20;
   TarLimits tar;
   // If set, is told of every byte of the tar (tar_split.h).
   TarSplitWriter* split = nullptr;

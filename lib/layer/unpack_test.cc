@@ -241,7 +241,7 @@ TEST(UnpackLimitsTest, Paths) {
   };
   TestDir dir;
   const UnpackOptions options = {
-      .format = LayerFormat::kPlain, .max_path_bytes = 20, .max_depth = 3};
+      .format = LayerFormat::kPlain, .max_path_bytes = 20, .max_path_depth = 3};
   EXPECT_OK(
       Unpack(TestTar().File("1234567890/123456789").Finish(), dir, options));
   EXPECT_THAT(
@@ -249,7 +249,7 @@ TEST(UnpackLimitsTest, Paths) {
       exhausted("max_path_bytes (20)"));
   EXPECT_OK(Unpack(TestTar().File("a/b/c").Finish(), dir, options));
   EXPECT_THAT(Unpack(TestTar().File("a/b/c/d").Finish(), dir, options),
-              exhausted("max_depth components (3)"));
+              exhausted("max_path_depth (3)"));
   // Also where a symbolic link leads.
   EXPECT_THAT(Unpack(TestTar()
                          .Dir("x")
@@ -259,7 +259,7 @@ TEST(UnpackLimitsTest, Paths) {
                          .File("l/sub/file")
                          .Finish(),
                      dir, options),
-              exhausted("max_depth components (3)"));
+              exhausted("max_path_depth (3)"));
   EXPECT_THAT(Unpack(TestTar().File(std::string(256, 'n')).Finish(), dir,
                      {.format = LayerFormat::kPlain}),
               exhausted("NAME_MAX"));
@@ -285,9 +285,9 @@ TEST(UnpackLimitsTest, Memory) {
   }
   for (const TestTar& tar : {dirs, whiteouts, links, xattrs}) {
     TestDir dir;
-    EXPECT_THAT(Unpack(tar.Finish(), dir, {.max_memory_bytes = 10'000}),
+    EXPECT_THAT(Unpack(tar.Finish(), dir, {.max_layer_memory = 10'000}),
                 StatusIs(absl::StatusCode::kResourceExhausted,
-                         HasSubstr("max_memory_bytes (10000)")));
+                         HasSubstr("max_layer_memory (10000)")));
   }
 }
 

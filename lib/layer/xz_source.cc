@@ -2,6 +2,8 @@
 
 #include <lzma.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "lib/base/status_macros.h"
@@ -13,14 +15,19 @@ struct XzSource::Stream {
   ~Stream() { ::lzma_end(&lzma); }
 };
 
-XzSource::XzSource(BufferedInput& input)
-    : input_(input), stream_(std::make_unique<Stream>()) {}
+XzSource::XzSource(BufferedInput& input, uint64_t max_window_bytes)
+    : input_(input),
+      max_window_bytes_(max_window_bytes),
+      stream_(std::make_unique<Stream>()) {}
 
 XzSource::~XzSource() = default;
 
 absl::StatusOr<std::unique_ptr<XzSource>> XzSource::Create(
-    BufferedInput& input, uint64_t max_memory) {
-  auto source = std::unique_ptr<XzSource>(new XzSource(input));
+    BufferedInput& input, uint64_t max_window_bytes, uint64_t overhead) {
+  auto source =
+      std::unique_ptr<XzSource>(new XzSource(input, max_window_bytes));
+  const uint64_t max_memory =
+      max_window_bytes + std::min(overhead, UINT64_MAX - max_window_bytes);
   // Several streams with padding between and behind them, as xz(1) reads them.
   const lzma_ret result = ::lzma_stream_decoder(&source->stream_->lzma,
                                                 max_memory, LZMA_CONCATENATED);
@@ -33,8 +40,9 @@ absl::Status XzSource::Error(int code) const {
       absl::StrCat("xz stream at offset ", input_.offset(), ": ");
   switch (code) {
     case LZMA_MEMLIMIT_ERROR:
-      return absl::ResourceExhaustedError(
-          absl::StrCat(where, "it needs more memory than allowed"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          where, "it needs a larger window than max_window_bytes (",
+          max_window_bytes_, ")"));
     case LZMA_MEM_ERROR:
       return absl::ResourceExhaustedError(absl::StrCat(where, "out of memory"));
     case LZMA_OPTIONS_ERROR:

@@ -17,9 +17,9 @@ namespace caisson::layer {
 class XzSource final : public ByteSource {
  public:
   // `input` must outlive the source; a decoder that needs more than
-  // `max_memory` bytes is RESOURCE_EXHAUSTED.
-  static absl::StatusOr<std::unique_ptr<XzSource>> Create(BufferedInput& input,
-                                                          uint64_t max_memory);
+  // `max_window_bytes` and `overhead` is RESOURCE_EXHAUSTED.
+  static absl::StatusOr<std::unique_ptr<XzSource>> Create(
+      BufferedInput& input, uint64_t max_window_bytes, uint64_t overhead);
   ~XzSource() override;
 
   absl::StatusOr<size_t> Read(absl::Span<char> buffer) override;
@@ -27,10 +27,11 @@ class XzSource final : public ByteSource {
  private:
   struct Stream;
 
-  explicit XzSource(BufferedInput& input);
+  XzSource(BufferedInput& input, uint64_t max_window_bytes);
   absl::Status Error(int code) const;
 
   BufferedInput& input_;
+  const uint64_t max_window_bytes_;
   std::unique_ptr<Stream> stream_;
   bool end_ = false;
 };

@@ -3,6 +3,9 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include <algorithm>
+
+#include "absl/numeric/bits.h"
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
 
@@ -33,19 +36,24 @@ void ZstdSource::FreeContext::operator()(ZSTD_DCtx_s* context) const {
 }
 
 absl::StatusOr<std::unique_ptr<ZstdSource>> ZstdSource::Create(
-    BufferedInput& input, int max_window_log) {
+    BufferedInput& input, uint64_t max_window_bytes) {
   auto source = std::unique_ptr<ZstdSource>(new ZstdSource(input));
   source->context_.reset(ZSTD_createDCtx());
   if (source->context_ == nullptr) {
     return absl::ResourceExhaustedError("ZSTD_createDCtx(): out of memory");
   }
-  const size_t code = ZSTD_DCtx_setParameter(
-      source->context_.get(), ZSTD_d_windowLogMax, max_window_log);
+  const ZSTD_bounds bounds = ZSTD_dParam_getBounds(ZSTD_d_windowLogMax);
+  const int log =
+      std::min(bounds.upperBound,
+               static_cast<int>(absl::bit_width(max_window_bytes)) - 1);
+  const size_t code =
+      ZSTD_DCtx_setParameter(source->context_.get(), ZSTD_d_windowLogMax, log);
   if (ZSTD_isError(code)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_window_log: ", max_window_log, " is not supported"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_window_bytes: ", max_window_bytes,
+        " is less than the smallest window of zstd, ", 1 << bounds.lowerBound));
   }
-  source->max_window_log_ = max_window_log;
+  source->max_window_bytes_ = max_window_bytes;
   return source;
 }
 
@@ -55,8 +63,10 @@ absl::Status ZstdSource::FrameError(size_t code) const {
   switch (ZSTD_getErrorCode(code)) {
     case ZSTD_error_frameParameter_windowTooLarge:
       return absl::ResourceExhaustedError(
-          absl::StrCat(where, "the frame needs a window of more than 2^",
-                       max_window_log_, " bytes"));
+          absl::StrCat(where,
+                       "the frame needs a larger window than "
+                       "max_window_bytes (",
+                       max_window_bytes_, ")"));
     case ZSTD_error_dictionary_wrong:
       return absl::InvalidArgumentError(
           absl::StrCat(where, "the frame needs a dictionary"));

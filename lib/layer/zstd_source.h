@@ -3,6 +3,7 @@
 #define CAISSON_LIB_LAYER_ZSTD_SOURCE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -23,7 +24,7 @@ class ZstdSource final : public ByteSource {
  public:
   // `input` must outlive the source.
   static absl::StatusOr<std::unique_ptr<ZstdSource>> Create(
-      BufferedInput& input, int max_window_log);
+      BufferedInput& input, uint64_t max_window_bytes);
 
   absl::StatusOr<size_t> Read(absl::Span<char> buffer) override;
 
@@ -39,7 +40,7 @@ class ZstdSource final : public ByteSource {
 
   BufferedInput& input_;
   std::unique_ptr<ZSTD_DCtx_s, FreeContext> context_;
-  int max_window_log_ = 0;
+  uint64_t max_window_bytes_ = 0;
   bool in_frame_ = false;
   bool end_ = false;
 };
