@@ -99,6 +99,9 @@ class StoreChecker final {
       auto text = index_.Document(digest);
       const std::string actual = text.ok() ? Digest::Of(*text).str() : "";
       if (actual == digest) continue;
+      // Removed meanwhile, or imported again with another manifest.
+      ASSIGN_OR_RETURN(const Image now, index_.Get(summary.id));
+      if (digest != now.id && digest != now.manifest_digest) continue;
       StoreFinding finding{
           .kind = StoreFinding::kDocumentDamaged,
           .subject = digest,
@@ -127,19 +130,26 @@ class StoreChecker final {
     return absl::OkStatus();
   }
 
-  // Keeps the images of a layer from being removed meanwhile.
-  absl::StatusOr<LayerStaging> Pin(const Checked& layer) {
+  // Keeps the images of a layer from being removed meanwhile, and forgets those
+  // that have been.
+  absl::StatusOr<LayerStaging> Pin(Checked& layer) {
     ASSIGN_OR_RETURN(LayerStaging staging, LayerStaging::Begin(store_));
+    std::vector<std::string> there;
     for (const std::string& image : layer.images) {
       ASSIGN_OR_RETURN(const Digest id, Digest::Parse(image, "id"));
+      // First the lock, then the look.
       RETURN_IF_ERROR(staging.PinImage(id));
+      ASSIGN_OR_RETURN(const bool has, index_.HasImage(image));
+      if (has) there.push_back(image);
     }
+    layer.images = std::move(there);
     return staging;
   }
 
-  absl::Status CheckLayer(const Digest& chain_id, const Checked& layer) {
+  absl::Status CheckLayer(const Digest& chain_id, Checked& layer) {
     std::optional<LayerStaging> staging;
     ASSIGN_OR_RETURN(staging, Pin(layer));
+    if (layer.images.empty()) return absl::OkStatus();
     StoreFinding finding{.subject = chain_id.str(), .images = layer.images};
     ASSIGN_OR_RETURN(const bool good,
                      Examine(chain_id, layer, *staging, finding));

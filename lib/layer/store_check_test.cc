@@ -82,6 +82,24 @@ TEST_F(StoreCheckTest, ASoundStoreHasNoFindings) {
               StatusIs(absl::StatusCode::kCancelled, HasSubstr("progress")));
 }
 
+// It looks at one layer after the other, and images come and go meanwhile.
+TEST_F(StoreCheckTest, AnImageThatIsRemovedMeanwhileIsNoFinding) {
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Write("a.tar", OciArchive({SampleImage("a")}))));
+  ASSERT_OK(store.Import(Write("b.tar", OciArchive({SampleImage("b")}))));
+  VerifyOptions options;
+  options.progress = [&store](size_t done, size_t) {
+    if (done == 1) {
+      EXPECT_OK(store.Remove("a:1"));
+      EXPECT_OK(store.Remove("b:1"));
+    }
+    return true;
+  };
+  ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify(options));
+  EXPECT_EQ(report.layers, 4u);
+  EXPECT_THAT(report.findings, ::testing::IsEmpty());
+}
+
 TEST_F(StoreCheckTest, WhatChangedButForDataIsMadeAnew) {
   LayerStore store = OpenStore();
   ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
