@@ -32,6 +32,18 @@ std::set<std::string> Names(const std::string& directory) {
   return names;
 }
 
+// The files below `directory`. Of a whiteout only that it is there counts: its
+// time is that of the import.
+std::string Files(const std::string& directory) {
+  std::vector<std::string> lines =
+      absl::StrSplit(DumpTree(directory + "/"), '\n');
+  for (std::string& line : lines) {
+    const size_t at = line.find(" whiteout ");
+    if (at != std::string::npos) line.resize(at + 9);
+  }
+  return absl::StrJoin(lines, "\n");
+}
+
 std::string Problem(absl::string_view what, const absl::Status& status) {
   return absl::StrCat(what, ": ", status.ToString());
 }
@@ -111,10 +123,9 @@ absl::StatusOr<std::string> DescribeStore(const LayerStore& store,
                      "\n", image.config_json, "\n");
     for (const LayerInfo& layer : image.layers) {
       const std::string directory = LayerPath(path, layer);
-      absl::StrAppend(&part, layer.chain_id, "\n",
-                      DumpTree(directory + "/diff/"), "tar-split ",
-                      Digest::Of(ReadFile(directory + "/tar-split")).str(),
-                      "\n");
+      absl::StrAppend(
+          &part, layer.chain_id, "\n", Files(directory + "/diff"), "tar-split ",
+          Digest::Of(ReadFile(directory + "/tar-split")).str(), "\n");
     }
     parts.push_back(std::move(part));
   }
@@ -124,7 +135,7 @@ absl::StatusOr<std::string> DescribeStore(const LayerStore& store,
     RETURN_IF_ERROR(store.OpenWritableLayer(name).status());
     parts.push_back(
         absl::StrCat("kept ", name, "\n",
-                     DumpTree(absl::StrCat(path, "/kept/", name, "/upper/"))));
+                     Files(absl::StrCat(path, "/kept/", name, "/upper"))));
   }
   return absl::StrJoin(parts, "\n");
 }
