@@ -184,11 +184,31 @@ struct WritableLayerOptions {
 struct LayerUsage {
   uint64_t bytes = 0;  // blocks on disk; a file with several names counts once
   uint64_t files = 0;  // of every kind, directories and whiteouts included
+  // What upper and work together may take: bytes in blocks of the file system
+  // (rounded up to 1024), and files of every kind, of which three to seven are
+  // the layer's own directories and overlayfs'. 0: no limit. Beyond it a
+  // program sees EDQUOT, or ENOSPC on XFS, and df(1) the limit on XFS. Kept
+  // with the layer.
+  //
+  // By a project quota, which the file system must have: FAILED_PRECONDITION
+  // says what is missing (ext4: the features "quota" and "project"; ext4 and
+  // XFS: the mount option "prjquota"; CAP_SYS_ADMIN in the initial user
+  // namespace). It holds for what is written through an overlay; on ext4 the
+  // host itself, with CAP_SYS_RESOURCE, may write more into upper(). Root of a
+  // container without a user namespace of its own owns its files, and whose
+  // file it is may move it to another project (FS_IOC_FSSETXATTR): the limit is
+  // one for accidents there, and a fence in a user namespace. A layer in memory
+  // with a limit: RootWrites::kTmpfs (root_fs.h).
+  uint64_t size_bytes = 0;
+  uint64_t max_files = 0;
 };
 
 // An upper directory with its work directory, for one overlay mount.
 //
 // Locked for as long as the object, or a duplicate of lock(), lives. Unless
+  // The limits of a layer that has some; 0: none.
+  uint64_t max_bytes = 0;
+  uint64_t max_files = 0;
 // Keep was called, the destructor removes it, ignoring errors; what then
 // remains the next Recover removes. The overlay must be unmounted before. After
 // a fork, only the process that created the object removes anything.
@@ -205,7 +225,9 @@ class [[nodiscard]] WritableLayer final {
   BorrowedFd lock() const { return dir_.borrow(); }
 
   // What its files take, without those of the layers below. What a running
-  // container changes meanwhile may be counted or not. Looks at every file.
+  // container changes meanwhile may be counted or not. Looks at every file; of
+  // a layer with limits the file system answers at once, work directory
+  // included.
   absl::StatusOr<LayerUsage> Usage() const;
 
   // Makes the layer stay in the store under `name` (a letter or digit, then up

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
@@ -39,7 +40,10 @@ absl::StatusOr<size_t> RemoveUnowned(BorrowedFd parent,
       failures.push_back(owned.status());
       continue;
     }
-    const absl::Status status = sys::RemoveTree(parent, name);
+    absl::Status status;
+    // While its files are there, nobody takes the project for a free one.
+    if (owned.ok()) status = ReleaseLayer((*owned)->fd.borrow());
+    if (status.ok()) status = sys::RemoveTree(parent, name);
     if (status.ok()) {
       ++removed;
     } else {

@@ -16,6 +16,7 @@
 #include "caisson/layer_store.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/layer/layer_quota.h"
 #include "lib/layer/layer_store_impl.h"
 #include "lib/layer/store_dir.h"
 #include "lib/sys/directory.h"
@@ -121,8 +122,9 @@ absl::StatusOr<WritableLayer> LayerStore::CreateWritableLayer(
     const WritableLayerOptions& options) const {
   const layer::StoreDir& store = impl_->dir;
   ASSIGN_OR_RETURN(sys::OwnedDir owned, sys::CreateOwnedDir(store.writable()));
-  absl::Cleanup remove = [&store, name = owned.name] {
-    sys::RemoveTree(store.writable(), name).IgnoreError();
+  absl::Cleanup remove = [&store, &owned] {
+    layer::ReleaseLayer(owned.fd.borrow()).IgnoreError();
+    sys::RemoveTree(store.writable(), owned.name).IgnoreError();
   };
   WritableLayer made;
   made.name_ = owned.name;
@@ -133,16 +135,21 @@ absl::StatusOr<WritableLayer> LayerStore::CreateWritableLayer(
   ASSIGN_OR_RETURN(made.upper_, OpenPart(owned.fd.borrow(), kUpper));
   ASSIGN_OR_RETURN(made.work_, OpenPart(owned.fd.borrow(), kWork));
   RETURN_IF_ERROR(SetRootAttributes(made.upper(), options));
+  if (options.size_bytes != 0 || options.max_files != 0) {
+    // First of all: what is made in it is limited by that.
+    RETURN_IF_ERROR(layer::LimitLayer(owned.fd.borrow(), options.size_bytes,
+                                      options.max_files));
+  }
   RETURN_IF_ERROR(ChangeOwner(made.work(), options));
   ASSIGN_OR_RETURN(made.store_, sys::Duplicate(store.root()));
   // From here on the destructor removes it.
-  made.dir_ = std::move(owned.fd);
   std::move(remove).Cancel();
   return made;
 }
 
 absl::StatusOr<WritableLayer> LayerStore::OpenWritableLayer(
     absl::string_view name) const {
+  made.dir_ = std::move(owned.fd);
   RETURN_IF_ERROR(CheckName(name));
   const layer::StoreDir& store = impl_->dir;
   auto owned = sys::TryOwnDir(store.kept(), std::string(name));
@@ -219,6 +226,13 @@ absl::StatusOr<LayerUsage> WritableLayer::Usage() const {
   return LayerUsage{.bytes = size.bytes, .files = size.files - 1};
 }
 
+  ASSIGN_OR_RETURN(const auto quota, layer::QuotaOfLayer(lock()));
+  if (quota.has_value()) {
+    return LayerUsage{.bytes = quota->bytes,
+                      .files = quota->files,
+                      .max_bytes = quota->max_bytes,
+                      .max_files = quota->max_files};
+  }
 absl::Status WritableLayer::Keep(absl::string_view name) {
   RETURN_IF_ERROR(CheckName(name));
   if (!dir_.valid()) {
@@ -266,6 +280,7 @@ absl::Status WritableLayer::Destroy() {
   upper_.reset();
   dir_.reset();
   return absl::OkStatus();
+  RETURN_IF_ERROR(layer::ReleaseLayer(lock()));
 }
 
 }  // namespace caisson

@@ -134,6 +134,8 @@ repeat_failed() {
 
 mount_all
 provide_rdma
+# Its device node comes with the module.
+modprobe loop
 ip link set lo up
 echo caisson-vm >/proc/sys/kernel/hostname
 ulimit -n 20000
