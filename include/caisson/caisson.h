@@ -9,6 +9,7 @@
 //   layer_store.h    LayerStore: images and layers on disk
 //   layer_diff.h     what a container changed, as a list and as a layer
 //   image_commit.h   new images from it
+//   image_lease.h    holds on images across processes
 //   image_archive.h  images as files for other programs
 //   store_check.h    whether a store is what it should be
 //   tree_copy.h      files in and out of a container

@@ -45,6 +45,7 @@
 #include "caisson/image.h"
 #include "caisson/image_archive.h"
 #include "caisson/image_commit.h"
+#include "caisson/image_lease.h"
 #include "caisson/layer_diff.h"
 #include "caisson/store_check.h"
 #include "caisson/unique_fd.h"
@@ -130,6 +131,9 @@ struct ImportOptions {
   // What to take from an archive for several platforms, and what an image must
   // be for. Default: HostPlatform().
   std::optional<Platform> platform;
+  // If set, each image gets a lease of this name as it becomes visible, so that
+  // nobody can prune it first. `image` is not looked at.
+  std::optional<ImageLease> lease;
   // Called from the importing thread, about once per MiB. false cancels: Import
   // answers CANCELLED and leaves nothing. It must not throw.
   std::function<bool(const ImportProgress&)> progress;
@@ -139,6 +143,7 @@ struct RecoverReport {
   size_t imports = 0;          // unfinished imports removed
   size_t writable_layers = 0;  // writable layers without an owner removed
   size_t layers = 0;           // layers of no image removed
+  size_t leases = 0;           // expired ones removed
   // What could not be removed; the next Recover tries again.
   std::vector<absl::Status> failures;
 };
@@ -179,11 +184,6 @@ struct WritableLayerOptions {
   // user namespace that will use them.
   std::optional<uint32_t> uid;
   std::optional<uint32_t> gid;
-};
-
-struct LayerUsage {
-  uint64_t bytes = 0;  // blocks on disk; a file with several names counts once
-  uint64_t files = 0;  // of every kind, directories and whiteouts included
   // What upper and work together may take: bytes in blocks of the file system
   // (rounded up to 1024), and files of every kind, of which three to seven are
   // the layer's own directories and overlayfs'. 0: no limit. Beyond it a
@@ -203,12 +203,17 @@ struct LayerUsage {
   uint64_t max_files = 0;
 };
 
-// An upper directory with its work directory, for one overlay mount.
-//
-// Locked for as long as the object, or a duplicate of lock(), lives. Unless
+struct LayerUsage {
+  uint64_t bytes = 0;  // blocks on disk; a file with several names counts once
+  uint64_t files = 0;  // of every kind, directories and whiteouts included
   // The limits of a layer that has some; 0: none.
   uint64_t max_bytes = 0;
   uint64_t max_files = 0;
+};
+
+// An upper directory with its work directory, for one overlay mount.
+//
+// Locked for as long as the object, or a duplicate of lock(), lives. Unless
 // Keep was called, the destructor removes it, ignoring errors; what then
 // remains the next Recover removes. The overlay must be unmounted before. After
 // a fork, only the process that created the object removes anything.
@@ -322,8 +327,19 @@ class [[nodiscard]] LayerStore final {
   // If `reference` is a name without a digest, removes the name, and the image
   // with it if that was its last. Otherwise removes the image with all its
   // names. Layers that no other image has go with it. An image that a LayerSet
-  // anywhere holds is FAILED_PRECONDITION and stays as it was, names included.
+  // anywhere or a lease holds is FAILED_PRECONDITION and stays as it was, names
+  // included.
   absl::Status Remove(absl::string_view reference);
+
+  // Keeps an image, with its layers, until `expires` or ReleaseLease, whatever
+  // becomes of its names and of this process; see image_lease.h. For a lease
+  // and image that are there already, the new time counts.
+  absl::Status Lease(absl::string_view reference, absl::string_view lease,
+                     absl::Time expires = absl::InfiniteFuture());
+  // Ends a lease of all its images. NOT_FOUND if there is none.
+  absl::Status ReleaseLease(absl::string_view lease);
+  // Those that have not expired, sorted by name and image.
+  absl::StatusOr<std::vector<ImageLease>> ListLeases() const;
 
   // Opens the image's layers and locks them. NOT_FOUND if the image has been
   // removed meanwhile; FAILED_PRECONDITION if the image was imported in another
@@ -396,8 +412,9 @@ class [[nodiscard]] LayerStore final {
   absl::StatusOr<std::vector<std::string>> ListWritableLayers() const;
 
   // Removes images that have no names, and with `all` every image, as far as
-  // they are not in use and were imported before `before`. Answers the ids of
-  // those removed; an image in use, or gone meanwhile, is passed over.
+  // they are not in use or leased and were imported before `before`. Answers
+  // the ids of those removed; the others, or one gone meanwhile, are passed
+  // over.
   absl::StatusOr<std::vector<std::string>> Prune(
       bool all = false, absl::Time before = absl::InfiniteFuture());
 
@@ -406,8 +423,8 @@ class [[nodiscard]] LayerStore final {
   absl::StatusOr<StoreReport> Verify(const VerifyOptions& options = {});
 
   // Removes what processes that died left behind: unfinished imports, writable
-  // layers that were not kept, layers of no image. Leaves alone what live
-  // processes are doing. Safe at any time.
+  // layers that were not kept, layers of no image; and expired leases. Leaves
+  // alone what live processes are doing. Safe at any time.
   absl::StatusOr<RecoverReport> Recover();
 
  private:

@@ -10,6 +10,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/image_name.h"
+#include "lib/layer/layer_store_impl.h"
 #include "lib/layer/store_limits.h"
 #include "lib/layer/unpack.h"
 
@@ -34,6 +35,9 @@ LayerImport::LayerImport(const StoreDir& store, StoreIndex& index,
       options_(options) {}
 
 absl::StatusOr<std::vector<Digest>> LayerImport::Run(BorrowedFd archive) {
+  if (options_.lease.has_value()) {
+    RETURN_IF_ERROR(CheckKeptName("name of a lease", options_.lease->name));
+  }
   ASSIGN_OR_RETURN(staging_, LayerStaging::Begin(store_));
   RETURN_IF_ERROR(ReadArchive(archive));
   RETURN_IF_ERROR(ApplyName());
@@ -243,6 +247,10 @@ std::vector<ImageRecord> LayerImport::Records() const {
       record.layers.push_back({.chain_id = layer.chain_id,
                                .diff_id = layer.diff_id,
                                .size = layers_.at(layer.chain_id).size});
+    }
+    if (options_.lease.has_value()) {
+      record.lease = options_.lease;
+      record.lease->image = image.id.str();
     }
     records.push_back(std::move(record));
   }

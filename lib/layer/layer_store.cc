@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/digest.h"
@@ -182,6 +183,15 @@ absl::Status InUse(const std::string& id) {
                    "another"));
 }
 
+absl::Status Leased(const ImageLease& lease) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "image ", lease.image, " is held by the lease ", Quoted(lease.name),
+      lease.expires == absl::InfiniteFuture()
+          ? ""
+          : absl::StrCat(" until ", absl::FormatTime(lease.expires)),
+      "; ReleaseLease ends it"));
+}
+
 // Why a layer that an image has is not on disk.
 absl::Status MissingLayer(StoreIndex& index, const char* format,
                           const std::string& image, const Digest& chain_id) {
@@ -277,6 +287,8 @@ absl::Status LayerStore::Remove(absl::string_view reference) {
     if (!found.name.empty() && names.size() > 1) {
       return index.RemoveName(found.name);
     }
+    ASSIGN_OR_RETURN(const auto lease, index.LeaseOf(found.id, absl::Now()));
+    if (lease.has_value()) return Leased(*lease);
     ASSIGN_OR_RETURN(const Digest id, Digest::Parse(found.id, "id"));
     ASSIGN_OR_RETURN(const bool free, lock.TryImage(id));
     if (!free) return InUse(found.id);
@@ -306,6 +318,24 @@ absl::StatusOr<std::vector<std::string>> LayerStore::Prune(bool all,
     }
   }
   return removed;
+}
+
+absl::Status LayerStore::Lease(absl::string_view reference,
+                               absl::string_view lease, absl::Time expires) {
+  RETURN_IF_ERROR(layer::CheckKeptName("name of a lease", lease));
+  ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(impl_->dir.root()));
+  ASSIGN_OR_RETURN(const ResolvedImage found,
+                   layer::ResolveImage(*impl_->index, reference));
+  return impl_->index->SetLease(
+      {.name = std::string(lease), .image = found.id, .expires = expires});
+}
+
+absl::Status LayerStore::ReleaseLease(absl::string_view lease) {
+  return impl_->index->EndLease(lease);
+}
+
+absl::StatusOr<std::vector<ImageLease>> LayerStore::ListLeases() const {
+  return impl_->index->Leases(absl::Now());
 }
 
 absl::StatusOr<LayerSet> LayerStore::OpenLayers(const Image& image) const {

@@ -48,6 +48,10 @@ absl::StatusOr<StoredTar> OpenStoredTar(const StoreDir& store,
 // DATA_LOSS unless all that has passed is what `diff_id` is the digest of.
 absl::Status CheckStoredDigest(HashingSource& hash, const Digest& diff_id);
 
+// INVALID_ARGUMENT unless WritableLayer::Keep takes the name. `what` says in
+// the error what it is the name of.
+absl::Status CheckKeptName(absl::string_view what, absl::string_view name);
+
 // As layer_store.h describes references.
 absl::StatusOr<ResolvedImage> ResolveImage(StoreIndex& index,
                                            absl::string_view reference);

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
 #include "lib/layer/digest.h"
@@ -789,6 +790,77 @@ TEST_F(LayerStoreTest, IsThreadSafe) {
   EXPECT_EQ(LayersOnDisk(), 6u);
   EXPECT_THAT(*store.List(), SizeIs(3));
   EXPECT_THAT(Entries("writable"), IsEmpty());
+}
+
+// ---- leases ----
+
+TEST_F(LayerStoreTest, ALeaseHoldsAnImageAcrossProcesses) {
+  ExpectInChild([this] {
+    LayerStore own = OpenStore();
+    EXPECT_OK(own.Import(Write("a.tar", OciArchive({SampleImage("a")}))));
+    EXPECT_OK(own.Lease("a:1", "build-7"));
+    return true;
+  });
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(const Image image, store.Find("a:1"));
+  ASSERT_OK_AND_ASSIGN(const auto leases, store.ListLeases());
+  ASSERT_THAT(leases, SizeIs(1));
+  EXPECT_EQ(leases[0].name, "build-7");
+  EXPECT_EQ(leases[0].image, image.id);
+  EXPECT_EQ(leases[0].expires, absl::InfiniteFuture());
+  EXPECT_THAT(store.Remove("a:1"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("held by the lease \"build-7\"")));
+  EXPECT_THAT(store.Remove(image.id),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("held by the lease")));
+  EXPECT_THAT(*store.Prune(/*all=*/true), IsEmpty());
+  // The name goes to another image; this one stays.
+  ASSERT_OK(store.Tag("a:1", "a:2"));
+  EXPECT_OK(store.Remove("a:1"));
+  TestImage other = SampleImage("b");
+  other.names = {"a:2"};
+  ASSERT_OK(store.Import(Write("b.tar", OciArchive({other}))));
+  EXPECT_THAT(*store.Prune(), IsEmpty());
+  ASSERT_OK_AND_ASSIGN(const Image nameless, store.Find(image.id));
+  EXPECT_THAT(nameless.names, IsEmpty());
+  EXPECT_OK(store.OpenLayers(nameless));
+  ASSERT_OK(store.ReleaseLease("build-7"));
+  EXPECT_THAT(store.ReleaseLease("build-7"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("build-7")));
+  EXPECT_THAT(*store.Prune(), ElementsAre(image.id));
+  EXPECT_EQ(LayersOnDisk(), 2u);
+}
+
+TEST_F(LayerStoreTest, AnExpiredLeaseHoldsNothing) {
+  LayerStore store = OpenStore();
+  const absl::Time soon = absl::Now() + absl::Hours(1);
+  ASSERT_OK_AND_ASSIGN(
+      const auto images,
+      store.Import(
+          Write("ab.tar", OciArchive({SampleImage("a"), SampleImage("b")})),
+          {.lease = ImageLease{.name = "pull", .expires = soon}}));
+  ASSERT_OK_AND_ASSIGN(const auto leases, store.ListLeases());
+  ASSERT_THAT(leases, SizeIs(2));
+  EXPECT_EQ(absl::ToUnixMicros(leases[0].expires), absl::ToUnixMicros(soon));
+  ASSERT_OK_AND_ASSIGN(RecoverReport report, store.Recover());
+  EXPECT_EQ(report.leases, 0u);
+  // The new time counts, of this image alone; another lease holds on.
+  ASSERT_OK(store.Lease("a:1", "pull", absl::Now() - absl::Seconds(1)));
+  ASSERT_OK(store.Lease("b:1", "pull", absl::Now() - absl::Seconds(1)));
+  ASSERT_OK(store.Lease("b:1", "other"));
+  EXPECT_THAT(*store.ListLeases(), SizeIs(1));
+  EXPECT_OK(store.Remove("a:1"));
+  EXPECT_THAT(
+      store.Remove("b:1"),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("\"other\"")));
+  ASSERT_OK_AND_ASSIGN(report, store.Recover());
+  EXPECT_EQ(report.leases, 1u) << "that of a:1 went with its image";
+  EXPECT_THAT(store.Lease("b:1", "../x"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("name of a lease")));
+  EXPECT_THAT(store.Lease("nothing", "x"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("nothing")));
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
 #include "lib/layer/store_index.h"
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 #include <map>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "lib/base/errno_error.h"
@@ -16,7 +19,8 @@ namespace {
 // "cais" in ASCII, which file(1) and others see in the header of the database.
 constexpr int kApplicationId = 0x63616973;
 
-constexpr char kSchema[] = R"sql(
+// What makes version i + 1 of version i.
+constexpr const char* kVersions[] = {R"sql(
 CREATE TABLE documents(
   digest TEXT PRIMARY KEY NOT NULL,
   content BLOB NOT NULL
@@ -52,7 +56,18 @@ CREATE TABLE layers(
   size INTEGER NOT NULL,
   PRIMARY KEY(format, chain_id)
 );
-)sql";
+)sql",
+                                     R"sql(
+ALTER TABLE layers ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+CREATE TABLE leases(
+  name TEXT NOT NULL,
+  image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+  expires INTEGER NOT NULL,
+  PRIMARY KEY(name, image)
+);
+CREATE INDEX leases_by_image ON leases(image);
+)sql"};
+static_assert(std::size(kVersions) == kIndexVersion);
 
 using Kind = SqlTransaction::Kind;
 
@@ -90,6 +105,16 @@ std::vector<std::string> Familiar(std::vector<std::string> names) {
   return names;
 }
 
+// Of a row with name, image and expires.
+ImageLease StoredLease(const SqlQuery& query) {
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  const int64_t expires = query.Int(2);
+  return {.name = query.Text(0),
+          .image = query.Text(1),
+          .expires = expires == kNever ? absl::InfiniteFuture()
+                                       : absl::FromUnixMicros(expires)};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StoreIndex>> StoreIndex::Open(
@@ -107,24 +132,26 @@ absl::Status StoreIndex::CreateSchema() {
   ASSIGN_OR_RETURN(const auto version,
                    Column(db_.Query("PRAGMA user_version")));
   const std::string ours = absl::StrCat(kApplicationId);
-  if (id.front() == "0" && version.front() == "0") {
-    RETURN_IF_ERROR(db_.RunScript(kSchema));
-    RETURN_IF_ERROR(
-        db_.RunScript(absl::StrCat("PRAGMA application_id=", ours,
-                                   "; PRAGMA user_version=", kIndexVersion)
-                          .c_str()));
-    return transaction.Commit();
-  }
-  if (id.front() != ours) {
+  int from = 0;
+  if (!absl::SimpleAtoi(version.front(), &from)) from = -1;
+  if (id.front() != ours && !(id.front() == "0" && from == 0)) {
     return absl::FailedPreconditionError(
         "index.db is a database of another program");
   }
-  if (version.front() != absl::StrCat(kIndexVersion)) {
+  if (from < 0 || from > kIndexVersion) {
     return absl::FailedPreconditionError(absl::StrCat(
         "index.db has version ", version.front(),
-        ", but this version of the library reads ", kIndexVersion));
+        ", but this version of the library reads up to ", kIndexVersion));
   }
-  return absl::OkStatus();
+  if (from == kIndexVersion) return absl::OkStatus();
+  for (int next = from; next < kIndexVersion; ++next) {
+    RETURN_IF_ERROR(db_.RunScript(kVersions[next]));
+  }
+  RETURN_IF_ERROR(
+      db_.RunScript(absl::StrCat("PRAGMA application_id=", ours,
+                                 "; PRAGMA user_version=", kIndexVersion)
+                        .c_str()));
+  return transaction.Commit();
 }
 
 absl::Status StoreIndex::AddDocument(const Digest& digest,
@@ -165,13 +192,15 @@ absl::Status StoreIndex::AddImage(absl::string_view format,
                 "size) VALUES(?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 id, i, layer.diff_id.str(), layer.chain_id.str(), layer.size));
     RETURN_IF_ERROR(
-        db_.Run("INSERT INTO layers(format, chain_id, diff_id, size) "
-                "VALUES(?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                format, layer.chain_id.str(), layer.diff_id.str(), layer.size));
+        db_.Run("INSERT INTO layers(format, chain_id, diff_id, size, seal) "
+                "VALUES(?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                format, layer.chain_id.str(), layer.diff_id.str(), layer.size,
+                layer.seal));
   }
   for (const std::string& name : image.names) {
     RETURN_IF_ERROR(PutName(name, id));
   }
+  if (image.lease.has_value()) RETURN_IF_ERROR(PutLease(*image.lease));
   return absl::OkStatus();
 }
 
@@ -188,15 +217,17 @@ absl::Status StoreIndex::Add(absl::string_view format,
 absl::StatusOr<std::optional<LayerRecord>> StoreIndex::FindLayer(
     absl::string_view format, const Digest& chain_id) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  ASSIGN_OR_RETURN(SqlQuery query, db_.Query("SELECT diff_id, size FROM layers "
-                                             "WHERE format=? AND chain_id=?",
-                                             format, chain_id.str()));
+  ASSIGN_OR_RETURN(SqlQuery query,
+                   db_.Query("SELECT diff_id, size, seal FROM layers "
+                             "WHERE format=? AND chain_id=?",
+                             format, chain_id.str()));
   ASSIGN_OR_RETURN(const bool found, query.Next());
   if (!found) return std::nullopt;
   ASSIGN_OR_RETURN(Digest diff_id, StoredDigest(query.Text(0)));
   return LayerRecord{.chain_id = chain_id,
                      .diff_id = std::move(diff_id),
-                     .size = static_cast<uint64_t>(query.Int(1))};
+                     .size = static_cast<uint64_t>(query.Int(1)),
+                     .seal = query.Text(2)};
 }
 
 absl::StatusOr<std::vector<StoredLayer>> StoreIndex::AllLayers() {
@@ -404,12 +435,63 @@ absl::Status StoreIndex::RemoveName(absl::string_view name) {
   return db_.Run("DELETE FROM names WHERE name=?", name);
 }
 
-absl::StatusOr<std::vector<StoredLayer>> StoreIndex::RemoveImage(
-    absl::string_view id) {
+// ---- leases ----
+
+absl::Status StoreIndex::PutLease(const ImageLease& lease) {
+  return db_.Run(
+      "INSERT INTO leases(name, image, expires) VALUES(?, ?, ?) "
+      "ON CONFLICT(name, image) DO UPDATE SET expires=excluded.expires",
+      lease.name, lease.image, absl::ToUnixMicros(lease.expires));
+}
+
+absl::Status StoreIndex::SetLease(const ImageLease& lease) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
-  RETURN_IF_ERROR(db_.Run("DELETE FROM images WHERE id=?", id));
-  if (db_.changes() == 0) return NoImage(id);
+  ASSIGN_OR_RETURN(
+      auto ids,
+      Column(db_.Query("SELECT id FROM images WHERE id=?", lease.image)));
+  if (ids.empty()) return NoImage(lease.image);
+  RETURN_IF_ERROR(PutLease(lease));
+  return transaction.Commit();
+}
+
+absl::Status StoreIndex::EndLease(absl::string_view name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RETURN_IF_ERROR(db_.Run("DELETE FROM leases WHERE name=?", name));
+  if (db_.changes() > 0) return absl::OkStatus();
+  return absl::NotFoundError(
+      absl::StrCat("there is no lease ", Quoted(name), " in the store"));
+}
+
+absl::StatusOr<std::vector<ImageLease>> StoreIndex::Leases(absl::Time now) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(SqlQuery query,
+                   db_.Query("SELECT name, image, expires FROM leases "
+                             "WHERE expires>? ORDER BY name, image",
+                             absl::ToUnixMicros(now)));
+  std::vector<ImageLease> leases;
+  for (;;) {
+    ASSIGN_OR_RETURN(const bool row, query.Next());
+    if (!row) return leases;
+    leases.push_back(StoredLease(query));
+  }
+}
+
+absl::StatusOr<std::optional<ImageLease>> StoreIndex::LeaseOf(
+    absl::string_view image, absl::Time now) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(SqlQuery query,
+                   db_.Query("SELECT name, image, expires FROM leases WHERE "
+                             "image=? AND expires>? ORDER BY expires DESC",
+                             image, absl::ToUnixMicros(now)));
+  ASSIGN_OR_RETURN(const bool row, query.Next());
+  if (!row) return std::nullopt;
+  return StoredLease(query);
+}
+
+// ---- what is not needed any more ----
+
+absl::StatusOr<std::vector<StoredLayer>> StoreIndex::RemoveUnreferenced() {
   std::vector<StoredLayer> removed;
   {
     ASSIGN_OR_RETURN(SqlQuery query,
@@ -427,6 +509,39 @@ absl::StatusOr<std::vector<StoredLayer>> StoreIndex::RemoveImage(
       db_.Run("DELETE FROM documents WHERE digest NOT IN "
               "(SELECT id FROM images UNION ALL SELECT manifest_digest FROM "
               "images WHERE manifest_digest IS NOT NULL)"));
+  return removed;
+}
+
+absl::StatusOr<size_t> StoreIndex::Sweep(absl::Time now) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const int64_t time = absl::ToUnixMicros(now);
+  // Most often there is nothing to do, and then nothing is written.
+  ASSIGN_OR_RETURN(
+      const auto found,
+      Column(db_.Query(
+          "SELECT EXISTS(SELECT 1 FROM leases WHERE expires<=?) OR "
+          "EXISTS(SELECT 1 FROM layers WHERE chain_id NOT IN "
+          "(SELECT chain_id FROM image_layers)) OR "
+          "EXISTS(SELECT 1 FROM documents WHERE digest NOT IN "
+          "(SELECT id FROM images UNION ALL SELECT manifest_digest FROM "
+          "images WHERE manifest_digest IS NOT NULL))",
+          time)));
+  if (found.front() == "0") return 0;
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
+  RETURN_IF_ERROR(db_.Run("DELETE FROM leases WHERE expires<=?", time));
+  const size_t expired = static_cast<size_t>(db_.changes());
+  RETURN_IF_ERROR(RemoveUnreferenced().status());
+  RETURN_IF_ERROR(transaction.Commit());
+  return expired;
+}
+
+absl::StatusOr<std::vector<StoredLayer>> StoreIndex::RemoveImage(
+    absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
+  RETURN_IF_ERROR(db_.Run("DELETE FROM images WHERE id=?", id));
+  if (db_.changes() == 0) return NoImage(id);
+  ASSIGN_OR_RETURN(auto removed, RemoveUnreferenced());
   RETURN_IF_ERROR(transaction.Commit());
   return removed;
 }

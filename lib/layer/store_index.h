@@ -19,17 +19,19 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "caisson/image.h"
+#include "caisson/image_lease.h"
 #include "lib/layer/digest.h"
 #include "lib/layer/sqlite.h"
 
 namespace caisson::layer {
 
-inline constexpr int kIndexVersion = 1;
+inline constexpr int kIndexVersion = 2;
 
 struct LayerRecord {
   Digest chain_id;
   Digest diff_id;
   uint64_t size = 0;  // bytes of the files
+  std::string seal;   // layer_seal.h; empty if it has none
 };
 
 // An image to be added.
@@ -41,6 +43,7 @@ struct ImageRecord {
   Platform platform;
   std::vector<LayerRecord> layers;  // bottom first
   std::vector<std::string> names;   // canonical
+  std::optional<ImageLease> lease;  // its image is this one
 };
 
 // An unpacked layer: in which format, and which.
@@ -51,7 +54,8 @@ struct StoredLayer {
 
 class StoreIndex final {
  public:
-  // Opens the index at `path`, creating it. Call with the store's lock held.
+  // Opens the index at `path`, creating it, or making it one of this version.
+  // Call with the store's lock held.
   static absl::StatusOr<std::unique_ptr<StoreIndex>> Open(
       const std::string& path, absl::Duration busy_timeout);
 
@@ -103,6 +107,19 @@ class StoreIndex final {
   absl::Status SetName(absl::string_view name, absl::string_view id);
   absl::Status RemoveName(absl::string_view name);
 
+  // Leases. One of the same name and image is replaced. NOT_FOUND if there is
+  // no such image; for EndLease, no such lease. What has expired is not listed.
+  absl::Status SetLease(const ImageLease& lease);
+  absl::Status EndLease(absl::string_view name);
+  absl::StatusOr<std::vector<ImageLease>> Leases(absl::Time now);
+  // The lease of an image that lasts longest.
+  absl::StatusOr<std::optional<ImageLease>> LeaseOf(absl::string_view image,
+                                                    absl::Time now);
+
+  // Removes what nothing refers to: records of layers and documents of no
+  // image, and leases that have expired; answers how many of the latter.
+  absl::StatusOr<size_t> Sweep(absl::Time now);
+
   // Removes an image with its names, and the records of layers that no image
   // has any more, which it answers.
   absl::StatusOr<std::vector<StoredLayer>> RemoveImage(absl::string_view id);
@@ -115,6 +132,8 @@ class StoreIndex final {
   absl::Status AddImage(absl::string_view format, const ImageRecord& image);
   absl::Status AddDocument(const Digest& digest, const std::string& content);
   absl::Status PutName(absl::string_view name, absl::string_view id);
+  absl::Status PutLease(const ImageLease& lease);
+  absl::StatusOr<std::vector<StoredLayer>> RemoveUnreferenced();
 
   std::mutex mutex_;  // for db_
   Sqlite db_;

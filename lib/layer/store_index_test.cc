@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
 
@@ -166,15 +167,50 @@ TEST_F(StoreIndexTest, ListsWithoutParsing) {
 
 TEST_F(StoreIndexTest, RefusesForeignAndLaterDatabases) {
   index_.reset();
-  Sql("PRAGMA user_version=2");
+  Sql("PRAGMA user_version=3");
   EXPECT_THAT(StoreIndex::Open(path_, absl::Seconds(1)),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("has version 2, but this version of the "
-                                 "library reads 1")));
+                       HasSubstr("has version 3, but this version of the "
+                                 "library reads up to 2")));
   Sql("PRAGMA user_version=1; PRAGMA application_id=1");
   EXPECT_THAT(StoreIndex::Open(path_, absl::Seconds(1)),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("another program")));
+}
+
+// What version 1 had, with everything that it says, becomes version 2.
+TEST_F(StoreIndexTest, TakesOverVersionOne) {
+  const ImageRecord image = MakeImage("one", {Layer("a", 7)}, {"x:1"});
+  ASSERT_OK(index_->Add(kFormat, {image}));
+  index_.reset();
+  Sql("DROP TABLE leases; ALTER TABLE layers DROP COLUMN seal;"
+      "PRAGMA user_version=1");
+  Reopen();
+  ASSERT_OK_AND_ASSIGN(auto layer,
+                       index_->FindLayer(kFormat, Layer("a").chain_id));
+  ASSERT_TRUE(layer.has_value());
+  EXPECT_EQ(layer->size, 7u);
+  EXPECT_EQ(layer->seal, "");
+  EXPECT_EQ(*index_->IdOfName("x:1"), image.id.str());
+  EXPECT_OK(index_->SetLease({.name = "l", .image = image.id.str()}));
+  Reopen();
+  EXPECT_THAT(*index_->Leases(absl::Now()), SizeIs(1));
+}
+
+TEST_F(StoreIndexTest, SweepsWhatNothingRefersTo) {
+  ASSERT_OK(index_->Add(kFormat, {MakeImage("one", {Layer("a")})}));
+  EXPECT_EQ(*index_->Sweep(absl::Now()), 0u);
+  Sql(
+      absl::StrCat("INSERT INTO layers(format, chain_id, diff_id, size) "
+                   "VALUES('overlay', '",
+                   Digest::Of("c").str(),
+                   "', 'd', 1);"
+                   "INSERT INTO documents(digest, content) VALUES('x', 'y')"));
+  EXPECT_EQ(*index_->Sweep(absl::Now()), 0u);
+  EXPECT_THAT(*index_->AllLayers(), SizeIs(1));
+  EXPECT_THAT(index_->Document("x"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("")));
+  EXPECT_OK(index_->Document(Digest::Of("one").str()));
 }
 
 TEST_F(StoreIndexTest, ReportsDamage) {

@@ -12,6 +12,7 @@
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/layer/layer_quota.h"
 #include "lib/layer/store_lock.h"
 #include "lib/sys/directory.h"
 #include "lib/sys/owned_dir.h"
@@ -125,6 +126,7 @@ absl::StatusOr<RecoverReport> RecoverStore(const StoreDir& store,
   std::optional<Staging> trash;
   {
     ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store.root()));
+    ASSIGN_OR_RETURN(report.leases, index.Sweep(absl::Now()));
     ASSIGN_OR_RETURN(const auto orphans, FindOrphans(store, index));
     if (orphans.empty()) return report;
     ASSIGN_OR_RETURN(trash, Staging::Create(store));

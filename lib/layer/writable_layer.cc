@@ -87,17 +87,7 @@ absl::Status SetRootAttributes(BorrowedFd upper,
 }
 
 absl::Status CheckName(absl::string_view name) {
-  const bool characters = std::all_of(name.begin(), name.end(), [](char c) {
-    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
-  });
-  if (!name.empty() && name.size() <= 128 && characters &&
-      absl::ascii_isalnum(name.front())) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "name of a writable layer: ", Quoted(name.substr(0, 160)),
-      ", expected a letter or digit, then up to 127 letters, digits, \"_\", "
-      "\".\" and \"-\""));
+  return layer::CheckKeptName("name of a writable layer", name);
 }
 
 absl::StatusOr<UniqueFd> OpenPart(BorrowedFd dir, const char* name) {
@@ -118,6 +108,21 @@ absl::Status ChangeOwner(BorrowedFd work, const WritableLayerOptions& options) {
 
 }  // namespace
 
+absl::Status layer::CheckKeptName(absl::string_view what,
+                                  absl::string_view name) {
+  const bool characters = std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
+  });
+  if (!name.empty() && name.size() <= 128 && characters &&
+      absl::ascii_isalnum(name.front())) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      what, ": ", Quoted(name.substr(0, 160)),
+      ", expected a letter or digit, then up to 127 letters, digits, \"_\", "
+      "\".\" and \"-\""));
+}
+
 absl::StatusOr<WritableLayer> LayerStore::CreateWritableLayer(
     const WritableLayerOptions& options) const {
   const layer::StoreDir& store = impl_->dir;
@@ -130,26 +135,26 @@ absl::StatusOr<WritableLayer> LayerStore::CreateWritableLayer(
   made.name_ = owned.name;
   made.directory_ = layer::kWritable;
   made.owner_ = ::getpid();
-  RETURN_IF_ERROR(sys::MakeDirectory(owned.fd.borrow(), kUpper, 0700));
-  RETURN_IF_ERROR(sys::MakeDirectory(owned.fd.borrow(), kWork, 0700));
-  ASSIGN_OR_RETURN(made.upper_, OpenPart(owned.fd.borrow(), kUpper));
-  ASSIGN_OR_RETURN(made.work_, OpenPart(owned.fd.borrow(), kWork));
-  RETURN_IF_ERROR(SetRootAttributes(made.upper(), options));
   if (options.size_bytes != 0 || options.max_files != 0) {
     // First of all: what is made in it is limited by that.
     RETURN_IF_ERROR(layer::LimitLayer(owned.fd.borrow(), options.size_bytes,
                                       options.max_files));
   }
+  RETURN_IF_ERROR(sys::MakeDirectory(owned.fd.borrow(), kUpper, 0700));
+  RETURN_IF_ERROR(sys::MakeDirectory(owned.fd.borrow(), kWork, 0700));
+  ASSIGN_OR_RETURN(made.upper_, OpenPart(owned.fd.borrow(), kUpper));
+  ASSIGN_OR_RETURN(made.work_, OpenPart(owned.fd.borrow(), kWork));
+  RETURN_IF_ERROR(SetRootAttributes(made.upper(), options));
   RETURN_IF_ERROR(ChangeOwner(made.work(), options));
   ASSIGN_OR_RETURN(made.store_, sys::Duplicate(store.root()));
   // From here on the destructor removes it.
   std::move(remove).Cancel();
+  made.dir_ = std::move(owned.fd);
   return made;
 }
 
 absl::StatusOr<WritableLayer> LayerStore::OpenWritableLayer(
     absl::string_view name) const {
-  made.dir_ = std::move(owned.fd);
   RETURN_IF_ERROR(CheckName(name));
   const layer::StoreDir& store = impl_->dir;
   auto owned = sys::TryOwnDir(store.kept(), std::string(name));
@@ -221,11 +226,6 @@ absl::StatusOr<LayerUsage> WritableLayer::Usage() const {
     return absl::FailedPreconditionError(
         "Usage: the writable layer has been destroyed");
   }
-  ASSIGN_OR_RETURN(const sys::TreeSize size, sys::SizeOfTree(upper_.borrow()));
-  // Without the directory itself, which is there from the start.
-  return LayerUsage{.bytes = size.bytes, .files = size.files - 1};
-}
-
   ASSIGN_OR_RETURN(const auto quota, layer::QuotaOfLayer(lock()));
   if (quota.has_value()) {
     return LayerUsage{.bytes = quota->bytes,
@@ -233,6 +233,11 @@ absl::StatusOr<LayerUsage> WritableLayer::Usage() const {
                       .max_bytes = quota->max_bytes,
                       .max_files = quota->max_files};
   }
+  ASSIGN_OR_RETURN(const sys::TreeSize size, sys::SizeOfTree(upper_.borrow()));
+  // Without the directory itself, which is there from the start.
+  return LayerUsage{.bytes = size.bytes, .files = size.files - 1};
+}
+
 absl::Status WritableLayer::Keep(absl::string_view name) {
   RETURN_IF_ERROR(CheckName(name));
   if (!dir_.valid()) {
@@ -275,12 +280,12 @@ absl::Status WritableLayer::Destroy() {
     keep_ = false;
     RETURN_IF_ERROR(sys::SyncDirectory(kept.borrow(), layer::kKept));
   }
+  RETURN_IF_ERROR(layer::ReleaseLayer(lock()));
   RETURN_IF_ERROR(sys::RemoveTree(writable.borrow(), name_));
   work_.reset();
   upper_.reset();
   dir_.reset();
   return absl::OkStatus();
-  RETURN_IF_ERROR(layer::ReleaseLayer(lock()));
 }
 
 }  // namespace caisson
