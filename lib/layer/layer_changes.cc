@@ -28,6 +28,11 @@ namespace layer {
 namespace {
 
 constexpr size_t kBuffer = 256 << 10;
+// PATH_MAX without its NUL. No image can have longer paths, and a chain of many
+// thousand directories would take memory with the square of its length.
+constexpr size_t kMaxPath = 4095;
+// What one directory may have if max_entries is less: all of it is in memory.
+constexpr uint64_t kMaxInDirectory = 1'000'000;
 
 std::string Join(const std::string& dir, const std::string& name) {
   return dir.empty() ? name : absl::StrCat(dir, "/", name);
@@ -38,17 +43,30 @@ absl::Status ReadError(absl::string_view call, const std::string& path) {
                     {.step = "layer.diff", .path = path});
 }
 
+absl::Status Replaced(const std::string& path) {
+  return absl::AbortedError(
+      absl::StrCat(Quoted(path), " was replaced while it was read"));
+}
+
 absl::StatusOr<std::string> TargetOf(const OverlayFile& file) {
   char target[PATH_MAX];
   const ssize_t size =
       ::readlinkat(file.dir.get(), file.name.c_str(), target, sizeof(target));
-  if (size < 0) return ReadError("readlinkat", file.name);
-  return std::string(target, static_cast<size_t>(size));
+  if (size >= 0) return std::string(target, static_cast<size_t>(size));
+  if (errno == EINVAL) return Replaced(file.name);
+  return ReadError("readlinkat", file.name);
 }
 
+// Somebody may have put a device or a pipe in the place of the file since it
+// was looked at: opening one as root of the host can do anything.
 absl::StatusOr<UniqueFd> OpenForReading(const OverlayFile& file) {
-  return sys::OpenAt2(file.dir, file.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK,
-                      sys::kNoSymlinks);
+  ASSIGN_OR_RETURN(
+      UniqueFd found,
+      sys::OpenAt2(file.dir, file.name, O_PATH | O_NOFOLLOW, sys::kNoSymlinks));
+  struct stat status;
+  if (::fstat(found.get(), &status) != 0) return ReadError("fstat", file.name);
+  if (!S_ISREG(status.st_mode)) return Replaced(file.name);
+  return sys::OpenFound(std::move(found), file.name, O_RDONLY | O_NONBLOCK);
 }
 
 // Fills `buffer` from `offset` on, up to the end of the file.
@@ -97,6 +115,11 @@ absl::StatusOr<LayerEntry> LayerChanges::EntryOf(const std::string& dir,
                                                  OverlayFile file) {
   LayerEntry entry;
   entry.path = Join(dir, file.name);
+  if (entry.path.size() > kMaxPath) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a path has more than ", kMaxPath, " bytes; it begins ",
+                     Quoted(entry.path.substr(0, 80))));
+  }
   ASSIGN_OR_RETURN(entry.attributes,
                    ReadImageAttributes(file.dir, file.name, file.status,
                                        options_.format, entry.path));
@@ -160,7 +183,10 @@ absl::Status LayerChanges::EnterDirectory(const std::string& dir,
     return absl::OkStatus();
   }
   const bool is_root = name == ".";
-  ASSIGN_OR_RETURN(LayerEntry self, EntryOf(dir, *std::move(file)));
+  auto read = EntryOf(dir, *std::move(file));
+  if (!is_root && absl::IsNotFound(read.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(read.status());
+  LayerEntry self = *std::move(read);
   Level level{.path = is_root ? "" : self.path};
   bool changed = true;
   if (levels_.empty() || levels_.back().lower) {
@@ -192,7 +218,9 @@ absl::Status LayerChanges::KeepOnly(const std::string& name,
 // Lists the directory that was entered last.
 absl::Status LayerChanges::ListDirectory() {
   const std::string path = levels_.back().path;
-  ASSIGN_OR_RETURN(std::vector<OverlayFile> files, tops_.List(path));
+  ASSIGN_OR_RETURN(
+      std::vector<OverlayFile> files,
+      tops_.List(path, std::max(options_.max_entries, kMaxInDirectory)));
   if (path.empty() && !options_.only.empty()) {
     RETURN_IF_ERROR(KeepOnly(options_.only, files));
   }
@@ -254,8 +282,12 @@ absl::Status LayerChanges::AddFile(OverlayFile file) {
     ASSIGN_OR_RETURN(const auto lower, lowers_.Find(level.path, file.name));
     if (lower.has_value()) {
       entry.kind = LayerChange::kChanged;
-      ASSIGN_OR_RETURN(const bool differs, Differs(entry, *lower));
-      if (!differs && !options_.all) return absl::OkStatus();
+      const absl::StatusOr<bool> differs = Differs(entry, *lower);
+      // Just removed, or replaced.
+      if (absl::IsNotFound(differs.status())) return absl::OkStatus();
+      if (absl::IsAborted(differs.status())) return absl::OkStatus();
+      RETURN_IF_ERROR(differs.status());
+      if (!*differs && !options_.all) return absl::OkStatus();
     }
   }
   return Add(std::move(entry));

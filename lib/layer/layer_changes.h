@@ -71,7 +71,9 @@ class LayerChanges final {
   explicit LayerChanges(LayerChangesOptions options);
 
   // nullopt after the last. An owner without a mapping, and a tree that was
-  // written with redirect_dir or metacopy, is FAILED_PRECONDITION.
+  // written with redirect_dir or metacopy, is FAILED_PRECONDITION. What is
+  // removed or replaced between two looks at it is left out. A path of more
+  // than 4095 bytes is RESOURCE_EXHAUSTED.
   absl::StatusOr<std::optional<LayerEntry>> Next();
 
  private:
@@ -110,7 +112,8 @@ class LayerChanges final {
   std::deque<LayerEntry> ready_;
 };
 
-// What a symbolic link says, and the data of a regular file.
+// What a symbolic link says, and the data of a regular file. ABORTED if it is
+// something else by now, which is not opened; NOT_FOUND if it is gone.
 absl::StatusOr<std::string> LinkTargetOf(const LayerEntry& entry);
 absl::StatusOr<UniqueFd> OpenFileOf(const LayerEntry& entry);
 

@@ -3,10 +3,12 @@
 #include "lib/layer/layer_changes.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -466,6 +468,96 @@ TEST_F(LayerChangesTest, SocketsAreLeftOut) {
   EXPECT_THAT(stack.upper().Names(), IsEmpty());
 }
 
+// ---- a container that runs ----
+
+TEST_F(LayerChangesTest, WhatReplacesAFileIsNotOpened) {
+  Stack stack;
+  const TestDir& upper = stack.upper();
+  upper.Write("fifo", "x");
+  upper.Write("gone", "x");
+  upper.Write("link", "x");
+  upper.Write("null", "x");
+  LayerChangesOptions options = stack.Options();
+  options.all = true;
+  LayerChanges changes(std::move(options));
+  const auto next = [&changes] {
+    auto entry = changes.Next();
+    EXPECT_OK(entry);
+    return *std::move(*entry);
+  };
+  EXPECT_EQ(next().path, ".");
+  for (const char* name : {"fifo", "gone", "link", "null"}) {
+    const LayerEntry entry = next();
+    ASSERT_EQ(entry.path, name);
+    const std::string path = upper.path(name);
+    ASSERT_EQ(::unlink(path.c_str()), 0);
+    const absl::string_view kind = name;
+    int made = 0;
+    if (kind == "fifo") made = ::mkfifo(path.c_str(), 0600);
+    if (kind == "link") made = ::symlink("null", path.c_str());
+    if (kind == "null") {
+      made = ::mknod(path.c_str(), S_IFCHR | 0600, makedev(1, 3));
+    }
+    ASSERT_EQ(made, 0);
+    EXPECT_EQ(OpenFileOf(entry).status().code(),
+              kind == "gone" ? absl::StatusCode::kNotFound
+                             : absl::StatusCode::kAborted)
+        << name;
+    EXPECT_EQ(LinkTargetOf(entry).ok(), kind == "link");
+  }
+}
+
+TEST_F(LayerChangesTest, WhatIsRemovedMeanwhileIsLeftOut) {
+  constexpr int kFiles = 100;
+  Stack stack;
+  stack.upper().MakeDir("d");
+  for (int i = 0; i < kFiles; i += 2) {
+    stack.upper().Write(absl::StrCat("d/", i), "below");
+  }
+  stack.Commit();
+  const std::string dir = stack.upper().path() + "/d";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (;;) {
+      ::mkdir(dir.c_str(), 0755);
+      ::mkdir((dir + "/inner").c_str(), 0755);
+      for (int i = 0; i < kFiles; ++i) {
+        const std::string file = absl::StrCat(dir, "/", i);
+        ::close(::open(file.c_str(), O_WRONLY | O_CREAT, 0644));
+        if (i % 3 == 0) ::link(file.c_str(), (file + "x").c_str());
+      }
+      for (int i = 0; i < kFiles; ++i) {
+        const std::string file = absl::StrCat(dir, "/", i);
+        ::unlink(file.c_str());
+        ::unlink((file + "x").c_str());
+      }
+      ::rmdir((dir + "/inner").c_str());
+      ::rmdir(dir.c_str());
+    }
+  }
+  absl::Status status;
+  for (int i = 0; i < 300 && status.ok(); ++i) status = stack.Tar().status();
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_OK(status);
+}
+
+TEST_F(LayerChangesTest, DepthIsLimited) {
+  Stack stack;
+  UniqueFd dir(
+      ::open(stack.upper().path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::string name(100, 'd');
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_EQ(::mkdirat(dir.get(), name.c_str(), 0755), 0);
+    dir.reset(
+        ::openat(dir.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+  EXPECT_OK(stack.Tar());
+  ASSERT_EQ(::mkdirat(dir.get(), name.c_str(), 0755), 0);
+  EXPECT_THAT(stack.Tar(), StatusIs(absl::StatusCode::kResourceExhausted,
+                                    HasSubstr("4095 bytes; it begins \"ddd")));
+}
+
 TEST_F(LayerChangesTest, WhatIsElsewhereIsRefused) {
   for (const char* key :
        {"trusted.overlay.redirect", "trusted.overlay.metacopy"}) {
@@ -500,6 +592,11 @@ TEST_F(LayerChangesTest, LimitsHold) {
   EXPECT_THAT(Stack::TarOf(options),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("max_entries (2)")));
+  const std::vector<BorrowedFd> roots = {stack.upper().fd()};
+  OverlayView view(roots, LayerFormat::kOverlayTrusted);
+  EXPECT_OK(view.List("", 2));
+  EXPECT_THAT(view.List("", 1), StatusIs(absl::StatusCode::kResourceExhausted,
+                                         HasSubstr("more than 1 files")));
 }
 
 // ---- user namespaces ----

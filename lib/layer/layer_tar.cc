@@ -90,6 +90,16 @@ std::string LayerTarSource::NameOf(const std::string& path) const {
   return options_.name + path.substr(options_.changes.only.size());
 }
 
+// For an entry that has just been removed.
+absl::Status LayerTarSource::LeaveOut(const TarEntry& entry,
+                                      const struct stat& status) {
+  const auto first = links_.find({status.st_dev, status.st_ino});
+  if (first != links_.end() && first->second == entry.name) {
+    links_.erase(first);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status LayerTarSource::AddEntry(const LayerEntry& change) {
   TarEntry entry;
   if (change.kind == LayerChange::kDeleted) {
@@ -125,9 +135,14 @@ absl::Status LayerTarSource::AddEntry(const LayerEntry& change) {
     }
   }
   if (entry.type == TarType::kSymlink) {
-    ASSIGN_OR_RETURN(entry.linkname, LinkTargetOf(change));
+    auto target = LinkTargetOf(change);
+    if (absl::IsNotFound(target.status())) return LeaveOut(entry, status);
+    RETURN_IF_ERROR(target.status());
+    entry.linkname = *std::move(target);
   } else if (entry.type == TarType::kFile) {
-    RETURN_IF_ERROR(StartFile(change, entry));
+    const absl::Status started = StartFile(change, entry);
+    if (absl::IsNotFound(started)) return LeaveOut(entry, status);
+    RETURN_IF_ERROR(started);
   } else if (entry.type == TarType::kCharDevice ||
              entry.type == TarType::kBlockDevice) {
     entry.devmajor = major(status.st_rdev);

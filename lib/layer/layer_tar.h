@@ -11,6 +11,8 @@
 #ifndef CAISSON_LIB_LAYER_LAYER_TAR_H_
 #define CAISSON_LIB_LAYER_LAYER_TAR_H_
 
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -50,6 +52,7 @@ class LayerTarSource final : public ByteSource {
   absl::Status Advance();
   std::string NameOf(const std::string& path) const;
   absl::Status AddEntry(const LayerEntry& change);
+  absl::Status LeaveOut(const TarEntry& entry, const struct stat& status);
   absl::Status AddHeader(const TarEntry& entry);
   absl::Status StartFile(const LayerEntry& change, TarEntry& entry);
   absl::StatusOr<size_t> ReadData(absl::Span<char> buffer);

@@ -76,6 +76,12 @@ absl::Status OverlayView::Descend(absl::string_view name) {
                                 O_RDONLY | O_DIRECTORY, kHere));
     // A mount point of a container's tree is not entered.
     if (!fd.valid() && errno == EXDEV && format_ == LayerFormat::kPlain) break;
+    // A container has just removed it, or made it something else.
+    if (!fd.valid() && errno == ENOENT) continue;
+    if (!fd.valid() && (errno == ENOTDIR || errno == ELOOP)) {
+      level.closed = true;
+      break;
+    }
     if (!fd.valid()) {
       return ErrnoError(
           errno, absl::StrCat("openat2(layer, ", Quoted(level.name), ")"),
@@ -138,7 +144,7 @@ absl::StatusOr<std::optional<OverlayFile>> OverlayView::Find(
 }
 
 absl::StatusOr<std::vector<OverlayFile>> OverlayView::List(
-    const std::string& dir) {
+    const std::string& dir, uint64_t limit) {
   std::vector<OverlayFile> files;
   if (!known()) return files;
   RETURN_IF_ERROR(Enter(dir));
@@ -146,6 +152,10 @@ absl::StatusOr<std::vector<OverlayFile>> OverlayView::List(
   for (const UniqueFd& layer : levels_.back().dirs) {
     ASSIGN_OR_RETURN(std::vector<std::string> names,
                      sys::ListDirectory(layer.borrow()));
+    if (names.size() > limit - std::min<uint64_t>(limit, files.size())) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "there are more than ", limit, " files in ", Quoted(dir)));
+    }
     for (std::string& name : names) {
       if (levels_.back().dirs.size() > 1 && !seen.insert(name).second) continue;
       OverlayFile file = {layer.borrow(), std::move(name), {}};

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -50,8 +51,9 @@ class OverlayView final {
 
   // Everything in the directory `dir`, sorted by name; empty if there is no
   // such directory. Whiteouts are listed, too, if they are what a layer has of
-  // a name.
-  absl::StatusOr<std::vector<OverlayFile>> List(const std::string& dir);
+  // a name. More than `limit` is RESOURCE_EXHAUSTED.
+  absl::StatusOr<std::vector<OverlayFile>> List(const std::string& dir,
+                                                uint64_t limit = UINT64_MAX);
 
   // Whether the directory `dir` would show nothing of layers further down: it
   // or one above it is opaque, or hides another file.
