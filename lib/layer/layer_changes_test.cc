@@ -456,6 +456,9 @@ TEST_F(LayerChangesTest, HolesSurvive) {
 
 TEST_F(LayerChangesTest, SocketsAreLeftOut) {
   Stack stack;
+  // What it takes the place of does not come back.
+  stack.upper().Write("socket", "a file of the layer below");
+  stack.Commit();
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address = {.sun_family = AF_UNIX};
   absl::StrCat("/proc/self/fd/", stack.upper().fd().get(), "/socket")
@@ -465,7 +468,8 @@ TEST_F(LayerChangesTest, SocketsAreLeftOut) {
       0);
   ASSERT_OK_AND_ASSIGN(const std::string tar, stack.Tar());
   ASSERT_OK(stack.Apply(tar));
-  EXPECT_THAT(stack.upper().Names(), IsEmpty());
+  EXPECT_THAT(stack.upper().Names(), ElementsAre("socket"));
+  EXPECT_TRUE(IsWhiteout(stack.upper().Stat("socket")));
 }
 
 // ---- a container that runs ----

@@ -108,7 +108,12 @@ absl::Status LayerTarSource::AddEntry(const LayerEntry& change) {
   }
   const struct stat& status = change.file.status;
   const std::optional<TarType> type = TypeOf(status);
-  if (!type.has_value()) return absl::OkStatus();  // a socket
+  if (!type.has_value()) {  // a socket
+    // What it took the place of must not come back.
+    if (change.kind != LayerChange::kChanged) return absl::OkStatus();
+    entry.name = WhiteoutOf(change.path);
+    return AddHeader(entry);
+  }
   if (!options_.plain && LooksLikeWhiteout(change.path)) {
     return absl::FailedPreconditionError(absl::StrCat(
         Quoted(change.path), " cannot be in an image: names that begin with ",

@@ -6,7 +6,8 @@
 //
 // Deleted names are explicit whiteouts (OCI image-spec, layer.md), never opaque
 // marks. Of a file with several names the first one has the data and the others
-// are hard links. Sockets are left out, which a tar cannot say.
+// are hard links. Sockets are left out, which a tar cannot say; what they took
+// the place of is deleted.
 // Thread-compatible.
 #ifndef CAISSON_LIB_LAYER_LAYER_TAR_H_
 #define CAISSON_LIB_LAYER_LAYER_TAR_H_
