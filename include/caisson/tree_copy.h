@@ -14,8 +14,8 @@
 // CVE-2019-14271: nothing of the container is ever run or loaded, either).
 // What is copied is never followed: links are copied as links; devices and
 // pipes are made, never opened. Mounts are followed on the way to a path, so
-// volumes can be reached, and not entered below it: a mount point is copied as
-// an empty directory.
+// volumes can be reached, and not entered below it: a mount point in what is
+// copied is copied as an empty directory.
 //
 // Owners, modes, times to the nanosecond, extended attributes, hard links and
 // holes are copied; sockets are left out. A directory merges with one that is
@@ -62,7 +62,8 @@ absl::Status CopyOut(BorrowedFd root, absl::string_view path, BorrowedFd tar,
 // Unpacks a tar, compressed or not, into the existing directory `directory`.
 // Directories that entries need and that are missing are made, 0755. Parents
 // that are symbolic links are followed inside the root. A name with ".." is
-// INVALID_ARGUMENT.
+// INVALID_ARGUMENT; directories whose paths and extended attributes take more
+// than 256 MiB are RESOURCE_EXHAUSTED.
 absl::Status CopyIn(BorrowedFd tar, BorrowedFd root,
                     absl::string_view directory,
                     const TreeCopyOptions& options = {});

@@ -86,8 +86,10 @@ absl::Status LayerTarSource::StartFile(const LayerEntry& change,
 }
 
 std::string LayerTarSource::NameOf(const std::string& path) const {
-  if (options_.name.empty() || options_.changes.only.empty()) return path;
-  return options_.name + path.substr(options_.changes.only.size());
+  const std::string& only = options_.changes.only;
+  if (options_.name.empty()) return path;
+  if (!only.empty()) return options_.name + path.substr(only.size());
+  return path == "." ? options_.name : absl::StrCat(options_.name, "/", path);
 }
 
 // For an entry that has just been removed.

@@ -35,7 +35,8 @@ struct LayerTarOptions {
   // For a tree that nobody takes for a layer: files may be called ".wh.x",
   // which is otherwise FAILED_PRECONDITION.
   bool plain = false;
-  // Takes the place of LayerChangesOptions::only in names, if set.
+  // If set, takes the place of LayerChangesOptions::only in names or, without
+  // that, of the root.
   std::string name;
   uint64_t max_bytes = uint64_t{64} << 30;  // of files
   // As DiffOptions::progress.

@@ -49,16 +49,27 @@ absl::StatusOr<UniqueFd> OpenDirectoryInRoot(BorrowedFd root,
                       sys::kInRoot);
 }
 
+absl::Status CheckName(const std::string& name) {
+  if (!absl::StrContains(name, '/') && name != "." && name != "..") {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "TreeCopyOptions::name: ", Quoted(name), ", expected a single name"));
+}
+
 // ---- out ----
 
-// A path of which a tar is made: the directory that is read, and which name of
-// it; none for all of it.
+// A path of which a tar is made: the directory that is read, which name of it,
+// none for all of it, and what this is called in the tar.
 struct Source {
   UniqueFd dir;
   std::string only;
+  std::string name;
 };
 
-absl::StatusOr<Source> OpenSource(BorrowedFd root, absl::string_view path) {
+absl::StatusOr<Source> OpenSource(BorrowedFd root, absl::string_view path,
+                                  const TreeCopyOptions& options) {
+  RETURN_IF_ERROR(CheckName(options.name));
   const size_t slash = path.rfind('/');
   const bool has_parent = slash != absl::string_view::npos;
   std::string only(has_parent ? path.substr(slash + 1) : path);
@@ -67,9 +78,17 @@ absl::StatusOr<Source> OpenSource(BorrowedFd root, absl::string_view path) {
     absl::StrAppend(&parent, only);
     only.clear();
   }
-  Source source{.only = std::move(only)};
-  ASSIGN_OR_RETURN(source.dir, OpenDirectoryInRoot(root, parent));
-  return source;
+  ASSIGN_OR_RETURN(UniqueFd dir, OpenDirectoryInRoot(root, parent));
+  if (only.empty()) return Source{.dir = std::move(dir)};
+  // A directory is entered here: below it, mounts are not.
+  UniqueFd inner(sys::OpenAt2Raw(dir.get(), only.c_str(),
+                                 O_PATH | O_DIRECTORY | O_NOFOLLOW,
+                                 sys::kNoSymlinks));
+  if (!inner.valid()) {
+    return Source{std::move(dir), std::move(only), options.name};
+  }
+  return Source{.dir = std::move(inner),
+                .name = options.name.empty() ? only : options.name};
 }
 
 LayerTarOptions TarOptions(const Source& source,
@@ -80,7 +99,7 @@ LayerTarOptions TarOptions(const Source& source,
                       .all = true,
                       .only = source.only},
           .plain = true,
-          .name = options.name,
+          .name = source.name,
           .max_bytes = options.max_bytes};
 }
 
@@ -122,6 +141,9 @@ class TreeWriter final {
     std::string name;
   };
   using Identity = std::pair<dev_t, ino_t>;
+  // Of memory for known_ and finish_, and of one entry without its strings.
+  static constexpr size_t kMaxMemory = size_t{256} << 20;
+  static constexpr size_t kOverhead = 128;
 
   absl::StatusOr<Place> PlaceOf(absl::string_view name) const {
     std::vector<absl::string_view> parts;
@@ -148,13 +170,35 @@ class TreeWriter final {
     ASSIGN_OR_RETURN(UniqueFd fd,
                      sys::OpenAt2(root_, path.empty() ? "." : path,
                                   flags | O_DIRECTORY, sys::kInRoot));
+    RETURN_IF_ERROR(CheckKnown(path, fd.borrow()));
+    return fd;
+  }
+
+  absl::Status CheckKnown(const std::string& path, BorrowedFd fd) {
     struct stat status;
     if (::fstat(fd.get(), &status) != 0) return CopyError("fstat", path);
     const Identity identity(status.st_dev, status.st_ino);
     const auto [known, added] = known_.emplace(path, identity);
-    if (known->second == identity) return fd;
+    if (added) RETURN_IF_ERROR(Charge(path.size()));
+    if (known->second == identity) return absl::OkStatus();
     return absl::AbortedError(absl::StrCat(
         Quoted(path), " was exchanged for something else while it was copied"));
+  }
+
+  // For what is kept of a directory.
+  absl::Status Charge(size_t bytes) {
+    memory_ += bytes + kOverhead;
+    if (memory_ <= kMaxMemory) return absl::OkStatus();
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the directories to copy take more than ", kMaxMemory, " bytes"));
+  }
+
+  // The directory `name` itself, not what a link of that name leads to.
+  static UniqueFd OpenItself(BorrowedFd parent, const std::string& name,
+                             int flags) {
+    return UniqueFd(sys::OpenAt2Raw(parent.get(), name.c_str(),
+                                    flags | O_DIRECTORY | O_NOFOLLOW,
+                                    sys::kNoSymlinks));
   }
 
   // The same, making what is missing of it.
@@ -166,16 +210,21 @@ class TreeWriter final {
     const size_t slash = path.rfind('/');
     ASSIGN_OR_RETURN(const UniqueFd above, OpenParent(path.substr(0, slash)));
     const std::string name = path.substr(slash + 1);
-    if (::mkdirat(above.get(), name.c_str(), 0755) != 0 && errno != EEXIST) {
-      return CopyError("mkdirat", path);
+    if (::mkdirat(above.get(), name.c_str(), 0755) != 0) {
+      if (errno != EEXIST) return CopyError("mkdirat", path);
+      return OpenKnown(path, O_PATH);
     }
+    UniqueFd made = OpenItself(above.borrow(), name, O_RDONLY);
+    if (!made.valid()) return CopyError("openat2", path);
+    RETURN_IF_ERROR(CheckKnown(path, made.borrow()));
     FileAttributes attributes;
     SetOwner(attributes);
-    if (::fchownat(above.get(), name.c_str(), attributes.uid, attributes.gid,
-                   AT_SYMLINK_NOFOLLOW) != 0) {
-      return CopyError("fchownat", path);
+    if (::fchown(made.get(), attributes.uid, attributes.gid) != 0) {
+      return CopyError("fchown", path);
     }
-    return OpenKnown(path, O_PATH);
+    // The umask is the host's.
+    if (::fchmod(made.get(), 0755) != 0) return CopyError("fchmod", path);
+    return made;
   }
 
   void SetOwner(FileAttributes& attributes) const {
@@ -214,20 +263,24 @@ class TreeWriter final {
     if (::mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST) {
       return CopyError("mkdirat", path);
     }
-    const absl::Status made = OpenKnown(path, O_PATH).status();
-    if (!made.ok()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          Quoted(path), " is there and no directory, but one is to be copied: ",
-          made.message()));
-    }
-    struct stat status;
-    if (::fstatat(parent.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) !=
-        0) {
-      return CopyError("fstatat", path);
+    const UniqueFd itself = OpenItself(parent, name, O_PATH);
+    if (itself.valid()) {
+      // Only this very directory gets the attributes.
+      RETURN_IF_ERROR(CheckKnown(path, itself.borrow()));
+      size_t size = path.size();
+      for (const auto& [key, value] : attributes.xattrs) {
+        size += key.size() + value.size() + kOverhead;
+      }
+      RETURN_IF_ERROR(Charge(size));
+      finish_.emplace_back(path, attributes);
+      return absl::OkStatus();
     }
     // A symbolic link to a directory serves as one, which stays as it is.
-    if (!S_ISLNK(status.st_mode)) finish_.emplace_back(path, attributes);
-    return absl::OkStatus();
+    const absl::Status made = OpenKnown(path, O_PATH).status();
+    if (made.ok() || absl::IsResourceExhausted(made)) return made;
+    return absl::FailedPreconditionError(absl::StrCat(
+        Quoted(path), " is there and no directory, but one is to be copied: ",
+        made.message()));
   }
 
   absl::Status Finish(const std::pair<std::string, FileAttributes>& directory) {
@@ -322,26 +375,18 @@ class TreeWriter final {
   const TreeCopyOptions& options_;
   std::map<std::string, Identity> known_;
   std::vector<std::pair<std::string, FileAttributes>> finish_;
+  size_t memory_ = 0;
   uint64_t bytes_ = 0;
   uint64_t done_ = 0;
   uint64_t reported_ = 0;
   uint64_t skipped_ = 0;
 };
 
-absl::Status CheckName(const std::string& name) {
-  if (!absl::StrContains(name, '/') && name != "." && name != "..") {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "TreeCopyOptions::name: ", Quoted(name), ", expected a single name"));
-}
-
 }  // namespace
 
 absl::Status CopyOut(BorrowedFd root, absl::string_view path, BorrowedFd tar,
                      const TreeCopyOptions& options) {
-  RETURN_IF_ERROR(CheckName(options.name));
-  ASSIGN_OR_RETURN(const Source source, OpenSource(root, path));
+  ASSIGN_OR_RETURN(const Source source, OpenSource(root, path, options));
   LayerTarOptions what = TarOptions(source, options);
   what.progress = options.progress;
   layer::LayerTarSource stream(std::move(what));
@@ -358,8 +403,7 @@ absl::Status CopyIn(BorrowedFd tar, BorrowedFd root,
 
 absl::Status Copy(BorrowedFd from, absl::string_view path, BorrowedFd to,
                   absl::string_view directory, const TreeCopyOptions& options) {
-  RETURN_IF_ERROR(CheckName(options.name));
-  ASSIGN_OR_RETURN(const Source source, OpenSource(from, path));
+  ASSIGN_OR_RETURN(const Source source, OpenSource(from, path, options));
   layer::LayerTarSource stream(TarOptions(source, options));
   return TreeWriter(stream, to, directory, options).Run();
 }

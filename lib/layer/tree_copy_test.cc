@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -140,14 +141,17 @@ TEST_F(TreeCopyTest, NothingIsWrittenOutside) {
 TEST_F(TreeCopyTest, ParentsAreFollowedInside) {
   tree_.MakeDir("bin");
   ASSERT_EQ(::symlink("/bin", tree_.path("sbin").c_str()), 0);
+  const mode_t umask = ::umask(077);
   ASSERT_OK(In(TestTar()
                    .Dir("sbin", 0700)
                    .File("sbin/init", "program", 0755)
                    .File("new/dir/file", "x")
                    .Finish(),
                "/", {.uid = 7}));
+  ::umask(umask);
   EXPECT_EQ(tree_.Readlink("sbin"), "/bin");
   EXPECT_EQ(tree_.Read("bin/init"), "program");
+  EXPECT_EQ(tree_.Mode("new/dir"), 0755u);
   EXPECT_EQ(tree_.Mode("bin"), 0755u) << "what the link leads to stays";
   EXPECT_EQ(tree_.Read("new/dir/file"), "x");
   EXPECT_EQ(tree_.Stat("new/dir").st_uid, 7u);
@@ -213,6 +217,11 @@ TEST_F(TreeCopyTest, MountsAreNotEntered) {
     EXPECT_THAT(host_.Names(), ElementsAre("volume"));
     EXPECT_OK(Copy(root.borrow(), "/volume/inside", host_.fd(), "/"));
     EXPECT_EQ(host_.Read("inside"), "v");
+    // The path itself may be a mount point.
+    EXPECT_OK(Copy(root.borrow(), "/volume", host_.fd(), "/"));
+    EXPECT_EQ(host_.Read("volume/inside"), "v");
+    EXPECT_OK(Copy(root.borrow(), "/volume", host_.fd(), "/", {.name = "n"}));
+    EXPECT_EQ(host_.Read("n/inside"), "v");
     ::_exit(HasFailure() ? 1 : 0);
   }
   int status = -1;
@@ -248,6 +257,59 @@ TEST_F(TreeCopyTest, ExchangedDirectoriesLeadNowhere) {
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   EXPECT_EQ(host_.Dump(), before);
+}
+
+// A user of the container must not get the owner or mode of another directory
+// changed by exchanging his own for a link to it.
+TEST_F(TreeCopyTest, ExchangedDirectoriesChangeNoOther) {
+  tree_.MakeDir("victim", 0700);
+  tree_.MakeDir("srv");
+  tree_.MakeDir("srv/d");
+  ASSERT_EQ(::symlink("/victim", tree_.path("srv/link").c_str()), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (;;) {
+      ::renameat2(AT_FDCWD, tree_.path("srv/d").c_str(), AT_FDCWD,
+                  tree_.path("srv/link").c_str(), RENAME_EXCHANGE);
+    }
+  }
+  const std::string tar = TestTar().Owner(1234, 1234).Dir("d", 0777).Finish();
+  for (int i = 0; i < 100; ++i) In(tar, "/srv").IgnoreError();
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_EQ(tree_.Mode("victim"), 0700u);
+  EXPECT_EQ(tree_.Stat("victim").st_uid, 0u);
+}
+
+// The tar may be hostile, too: what is kept of its directories until the end.
+TEST_F(TreeCopyTest, MemoryIsLimited) {
+  int pipe[2];
+  ASSERT_EQ(::pipe2(pipe, O_CLOEXEC), 0);
+  const UniqueFd in(pipe[0]);
+  UniqueFd out(pipe[1]);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const std::string value(1'000'000, 'x');
+    for (int i = 0; i < 1000; ++i) {
+      const std::string entry = TestTar()
+                                    .Pax({{"SCHILY.xattr.user.k", value}})
+                                    .Dir("d" + std::to_string(i))
+                                    .bytes();
+      for (size_t at = 0; at < entry.size();) {
+        const ssize_t n =
+            ::write(out.get(), entry.data() + at, entry.size() - at);
+        if (n < 0) ::_exit(1);
+        at += static_cast<size_t>(n);
+      }
+    }
+    ::_exit(0);
+  }
+  out.reset();
+  EXPECT_THAT(CopyIn(in.borrow(), tree_.fd(), "/"),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("directories to copy take more than")));
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
 }
 
 }  // namespace
