@@ -46,7 +46,7 @@ using ::caisson::testing::TestRoot;
 // Of each kind there are two tests, to be run side by side: they wait more than
 // they work.
 constexpr int kTests = 2;
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#ifdef CAISSON_SANITIZED
 constexpr int kKills = 20;
 #else
 constexpr int kKills = 125;

@@ -37,7 +37,7 @@ using ::caisson::testing::Passes;
 using ::caisson::testing::StartOne;
 using ::caisson::testing::TestRoot;
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#ifdef CAISSON_SANITIZED
 constexpr int kStarts = 300;
 #else
 constexpr int kStarts = 2000;
