@@ -16,6 +16,7 @@ namespace caisson::layer {
 namespace {
 
 constexpr size_t kSkipBuffer = 64 << 10;
+constexpr uint64_t kWatchInterval = 1 << 20;
 
 }  // namespace
 
@@ -78,6 +79,16 @@ absl::StatusOr<size_t> MemorySource::Read(absl::Span<char> buffer) {
   const size_t n = std::min({buffer.size(), data_.size(), max_chunk_});
   if (n > 0) ::memcpy(buffer.data(), data_.data(), n);
   data_.remove_prefix(n);
+  return n;
+}
+
+absl::StatusOr<size_t> WatchedSource::Read(absl::Span<char> buffer) {
+  if (since_ >= kWatchInterval) {
+    since_ = 0;
+    RETURN_IF_ERROR(watch_());
+  }
+  absl::StatusOr<size_t> n = source_.Read(buffer);
+  if (n.ok()) since_ += *n;
   return n;
 }
 

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -70,6 +71,21 @@ class MemorySource final : public ByteSource {
  private:
   absl::string_view data_;
   size_t max_chunk_;
+};
+
+// Passes on `source` and calls `watch` before about every MiB; an error of that
+// is what Read then answers. Both must outlive it.
+class WatchedSource final : public ByteSource {
+ public:
+  WatchedSource(ByteSource& source, absl::FunctionRef<absl::Status()> watch)
+      : source_(source), watch_(watch) {}
+
+  absl::StatusOr<size_t> Read(absl::Span<char> buffer) override;
+
+ private:
+  ByteSource& source_;
+  absl::FunctionRef<absl::Status()> watch_;
+  uint64_t since_ = 0;  // bytes since the last call
 };
 
 // Reads until `buffer` is full or the source ends; returns the number of bytes.

@@ -79,7 +79,7 @@ absl::StatusOr<int> HardLinks::MakeLink(DirId from, const std::string& base,
   return 0;
 }
 
-absl::Status HardLinks::Finish() {
+absl::Status HardLinks::Finish(OverlayView& lowers) {
   for (const Pending& link : pending_) {
     // Replaced by a later entry, itself or a directory above it.
     if (!directory_.tree().IsAlive(link.parent)) continue;
@@ -90,7 +90,7 @@ absl::Status HardLinks::Finish() {
     ASSIGN_OR_RETURN(const bool linked,
                      LinkInLayer(link.parent, link.name, target));
     if (linked) continue;
-    const absl::Status status = LinkToLower(link, target);
+    const absl::Status status = LinkToLower(link, target, lowers);
     if (!status.ok()) {
       return Annotate(
           status,
@@ -103,13 +103,14 @@ absl::Status HardLinks::Finish() {
 }
 
 absl::Status HardLinks::LinkToLower(const Pending& link,
-                                    const LayerName& target) {
+                                    const LayerName& target,
+                                    OverlayView& lowers) {
   ASSIGN_OR_RETURN(const std::optional<OverlayFile> file,
-                   lowers_.Find(absl::StrJoin(target.parent(), "/"),
-                                std::string(target.base())));
+                   lowers.Find(absl::StrJoin(target.parent(), "/"),
+                               std::string(target.base())));
   if (!file.has_value()) {
     return absl::NotFoundError(
-        lowers_.known()
+        lowers.known()
             ? "the target is neither in this layer nor in a lower one"
             : "the target is not in this layer, and lower layers are not "
               "known");

@@ -20,19 +20,16 @@ namespace caisson::layer {
 // Thread-compatible; all arguments must outlive it.
 class HardLinks final {
  public:
-  HardLinks(LayerDirectory& directory, OverlayView& lowers,
-            const UnpackOptions& options, UnpackStats& stats)
-      : directory_(directory),
-        lowers_(lowers),
-        options_(options),
-        stats_(stats) {}
+  HardLinks(LayerDirectory& directory, const UnpackOptions& options,
+            UnpackStats& stats)
+      : directory_(directory), options_(options), stats_(stats) {}
 
   // Makes the entry `name` in `parent` a link to `target`, now or in Finish.
   absl::Status Link(DirId parent, const std::string& name,
                     absl::string_view target);
 
   // Makes the links whose targets were missing; call it after the last entry.
-  absl::Status Finish();
+  absl::Status Finish(OverlayView& lowers);
 
  private:
   struct Pending {
@@ -45,14 +42,14 @@ class HardLinks final {
                                    const LayerName& target);
   absl::StatusOr<int> MakeLink(DirId from, const std::string& base, DirId to,
                                const std::string& name);
-  absl::Status LinkToLower(const Pending& link, const LayerName& target);
+  absl::Status LinkToLower(const Pending& link, const LayerName& target,
+                           OverlayView& lowers);
   absl::StatusOr<bool> IsHidden(const LayerName& target);
   absl::Status CopyTo(const OverlayFile& file, DirId parent,
                       const std::string& name);
   absl::StatusOr<bool> Exists(DirId parent, const std::string& name);
 
   LayerDirectory& directory_;
-  OverlayView& lowers_;
   const UnpackOptions& options_;
   UnpackStats& stats_;
   std::vector<Pending> pending_;

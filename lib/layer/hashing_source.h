@@ -1,5 +1,4 @@
-// Filters between a blob and the unpacker: a digest of what passes, and a
-// thread that reads ahead.
+// A filter between a blob and the unpacker: a digest of what passes.
 #ifndef CAISSON_LIB_LAYER_HASHING_SOURCE_H_
 #define CAISSON_LIB_LAYER_HASHING_SOURCE_H_
 
@@ -30,6 +29,8 @@ class HashingSource final : public ByteSource {
                  std::memory_order_relaxed);
     return n;
   }
+
+  bool hashes() const { return hash_; }
 
   // Bytes so far. Thread-safe.
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }

@@ -34,10 +34,11 @@ class DirectoryFinisher final {
         stats_(stats),
         plain_(options.format == LayerFormat::kPlain) {}
 
-  absl::Status Run() {
+  absl::Status Run(absl::FunctionRef<absl::Status()> report) {
     FindReplaced();
     // Children first: nobody can lock himself out of a directory.
     for (DirId id = tree_.size(); id-- > 0;) {
+      if ((id + 1) % kReportSteps == 0) RETURN_IF_ERROR(report());
       if (alive_[id] && tree_[id].on_disk) RETURN_IF_ERROR(Finish(id));
     }
     return absl::OkStatus();
@@ -163,9 +164,9 @@ class DirectoryFinisher final {
 }  // namespace
 
 absl::Status FinishDirectories(LayerDirectory& directory, OverlayView& lowers,
-                               const UnpackOptions& options,
-                               UnpackStats& stats) {
-  return DirectoryFinisher(directory, lowers, options, stats).Run();
+                               const UnpackOptions& options, UnpackStats& stats,
+                               absl::FunctionRef<absl::Status()> report) {
+  return DirectoryFinisher(directory, lowers, options, stats).Run(report);
 }
 
 }  // namespace caisson::layer

@@ -3,14 +3,13 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/tar_split.h"
 #include "lib/sys/directory.h"
 
 namespace caisson::layer {
@@ -25,30 +24,10 @@ absl::StatusOr<LayerStaging> LayerStaging::Begin(const StoreDir& store) {
 absl::StatusOr<UnpackStats> LayerStaging::Unpack(const std::string& name,
                                                  ByteSource& tar,
                                                  UnpackOptions options) {
-  RETURN_IF_ERROR(sys::MakeDirectory(fd(), name, 0700));
-  ASSIGN_OR_RETURN(UniqueFd dir, sys::OpenDirectory(fd(), name));
-  RETURN_IF_ERROR(sys::MakeDirectory(dir.borrow(), kDiff, 0700));
-  ASSIGN_OR_RETURN(UniqueFd diff, sys::OpenDirectory(dir.borrow(), kDiff));
-  TarSplitWriter split;
-  RETURN_IF_ERROR(split.Create(dir.borrow(), kTarSplit));
-  options.split = &split;
-  ASSIGN_OR_RETURN(UnpackStats stats, UnpackLayer(tar, diff.borrow(), options));
-  RETURN_IF_ERROR(split.Finish());
-  return stats;
-}
-
-absl::Status LayerStaging::KeepWhole(const std::string& name, ByteSource& tar) {
-  constexpr size_t kBuffer = 64 << 10;
-  ASSIGN_OR_RETURN(UniqueFd dir, sys::OpenDirectory(fd(), name));
-  TarSplitWriter split;
-  RETURN_IF_ERROR(split.Create(dir.borrow(), kTarSplit));
-  const auto buffer = std::make_unique<char[]>(kBuffer);
-  for (;;) {
-    ASSIGN_OR_RETURN(const size_t n,
-                     tar.Read(absl::MakeSpan(buffer.get(), kBuffer)));
-    if (n == 0) return split.Finish();
-    split.Raw(absl::string_view(buffer.get(), n));
-  }
+  const std::optional<absl::Span<const BorrowedFd>> lowers = options.lowers;
+  ASSIGN_OR_RETURN(const auto layer, Create(name, std::move(options)));
+  RETURN_IF_ERROR(layer->Write(tar));
+  return layer->Finish(lowers);
 }
 
 absl::Status LayerStaging::Rename(const std::string& from,

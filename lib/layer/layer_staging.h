@@ -11,8 +11,10 @@
 #ifndef CAISSON_LIB_LAYER_LAYER_STAGING_H_
 #define CAISSON_LIB_LAYER_LAYER_STAGING_H_
 
+#include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,6 +22,7 @@
 #include "caisson/unique_fd.h"
 #include "lib/layer/byte_source.h"
 #include "lib/layer/digest.h"
+#include "lib/layer/staged_layer.h"
 #include "lib/layer/store_dir.h"
 #include "lib/layer/store_index.h"
 #include "lib/layer/store_lock.h"
@@ -44,13 +47,19 @@ class LayerStaging final {
 
   void Unpin() { UniqueFd(pins_.TakeFd()).reset(); }
 
-  // Unpacks `tar` as the layer `name`, with what it takes to write the same tar
-  // again, which replaces options.split.
+  // Begins the layer `name`. Thread-safe for different names.
+  absl::StatusOr<std::unique_ptr<StagedLayer>> Create(
+      const std::string& name, UnpackOptions options) const {
+    return StagedLayer::Create(fd(), name, std::move(options));
+  }
+  // Unpacks `tar` as the layer `name`, above options.lowers.
   absl::StatusOr<UnpackStats> Unpack(const std::string& name, ByteSource& tar,
                                      UnpackOptions options);
   // For a layer that lacks some of its data (UnpackStats::replaced): keeps all
   // of `tar`.
-  absl::Status KeepWhole(const std::string& name, ByteSource& tar);
+  absl::Status KeepWhole(const std::string& name, ByteSource& tar) const {
+    return StagedLayer::KeepWhole(fd(), name, tar);
+  }
 
   absl::Status Rename(const std::string& from, const Digest& chain_id);
   // The root of the layer `name`.

@@ -724,29 +724,6 @@ TEST_F(LayerStoreTest, CanBeCancelledAtEveryReport) {
   }
 }
 
-TEST_F(LayerStoreTest, ThreadsChangeNothing) {
-  LayerStoreOptions options = Options();
-  options.import_threads = 3;
-  ASSERT_OK_AND_ASSIGN(LayerStore store, LayerStore::Open(options));
-  TestImage image = SampleImage("app", 8);
-  const TestArchive archive = OciArchive({image});
-  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Write("a.tar", archive)));
-  {
-    ASSERT_OK_AND_ASSIGN(LayerSet layers, store.OpenLayers(images[0]));
-    for (int i = 0; i < 8; ++i) {
-      EXPECT_EQ(ReadInLayers(layers, absl::StrCat("layer", i)),
-                absl::StrCat("app", i));
-    }
-  }
-  ASSERT_OK(store.Remove("app:1"));
-  TestArchive damaged = archive;
-  const std::string path = BlobPathOf(image.Blob(6));
-  damaged.files[path].back() ^= 1;
-  EXPECT_THAT(store.Import(Write("b.tar", damaged)),
-              StatusIs(kDataLoss, HasSubstr(path)));
-  EXPECT_EQ(LayersOnDisk(), 0u);
-}
-
 TEST_F(LayerStoreTest, IsThreadSafe) {
   LayerStore store = OpenStore();
   std::vector<std::string> archives;

@@ -28,13 +28,15 @@ LayerStream::LayerStream(const ArchivedLayer& layer,
 
 absl::StatusOr<std::unique_ptr<LayerStream>> LayerStream::Open(
     const ImageArchive& archive, const ArchivedLayer& layer,
-    const DecompressOptions& limits, bool threaded) {
+    const DecompressOptions& limits, int threads) {
   ASSIGN_OR_RETURN(auto file, archive.Open(layer.path));
   std::unique_ptr<LayerStream> stream(new LayerStream(layer, std::move(file)));
   ASSIGN_OR_RETURN(stream->inflated_, Decompress(stream->blob_hash_, limits));
-  stream->tar_hash_.emplace(*stream->inflated_);
-  if (threaded) {
-    stream->ahead_.emplace(*stream->tar_hash_);
+  const bool apart = threads >= kMaxThreads;
+  stream->tar_hash_.emplace(*stream->inflated_, /*hash=*/!apart);
+  if (threads > 0) {
+    stream->ahead_.emplace(*stream->tar_hash_,
+                           apart ? &stream->apart_ : nullptr);
     RETURN_IF_ERROR(stream->ahead_->Start());
   }
   return stream;
@@ -50,7 +52,8 @@ absl::Status LayerStream::Verify() {
       return Damaged(layer_, "the file", actual, *layer_.blob_digest);
     }
   }
-  const Digest actual = tar_hash_->Finish();
+  const Digest actual =
+      tar_hash_->hashes() ? tar_hash_->Finish() : apart_.Finish();
   if (actual != layer_.diff_id) {
     return Damaged(layer_, "the uncompressed tar", actual, layer_.diff_id);
   }
@@ -60,7 +63,8 @@ absl::Status LayerStream::Verify() {
 absl::Status ExplainFailure(const ImageArchive& archive,
                             const ArchivedLayer& layer,
                             const DecompressOptions& limits,
-                            const absl::Status& failure) {
+                            const absl::Status& failure,
+                            absl::FunctionRef<absl::Status()> check) {
   const absl::Status named =
       Annotate(failure, absl::StrCat("layer ", Quoted(layer.path)));
   if (!absl::IsInvalidArgument(failure) && !absl::IsDataLoss(failure)) {
@@ -71,14 +75,17 @@ absl::Status ExplainFailure(const ImageArchive& archive,
   if (layer.blob_digest.has_value()) {
     auto file = archive.Open(layer.path);
     if (!file.ok()) return named;
-    HashingSource hash(**file);
+    WatchedSource watched(**file, check);
+    HashingSource hash(watched);
     if (!Drain(hash).ok()) return named;
     const Digest actual = hash.Finish();
     if (actual == *layer.blob_digest) return named;
     return Damaged(layer, "the file", actual, *layer.blob_digest);
   }
-  auto stream = LayerStream::Open(archive, layer, limits, /*threaded=*/false);
+  auto stream = LayerStream::Open(archive, layer, limits);
   if (!stream.ok()) return named;
+  WatchedSource watched((*stream)->tar(), check);
+  if (!Drain(watched).ok()) return named;
   const absl::Status verified = (*stream)->Verify();
   return absl::IsDataLoss(verified) ? verified : named;
 }

@@ -1,9 +1,9 @@
 // A layer on its way out of an archive: file -> sha256 -> inflate -> sha256 ->
 // tar, in one pass.
 //
-//   ASSIGN_OR_RETURN(auto stream, LayerStream::Open(archive, layer, limits,
-//   false)); ASSIGN_OR_RETURN(UnpackStats stats, UnpackLayer(stream->tar(),
-//   dir, {})); RETURN_IF_ERROR(stream->Verify());
+//   ASSIGN_OR_RETURN(auto stream, LayerStream::Open(archive, layer, limits));
+//   RETURN_IF_ERROR(unpack->Apply(stream->tar()));
+//   RETURN_IF_ERROR(stream->Verify());
 //
 // Thread-compatible.
 #ifndef CAISSON_LIB_LAYER_LAYER_STREAM_H_
@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "lib/layer/archived_image.h"
@@ -26,11 +27,15 @@ namespace caisson::layer {
 
 class LayerStream final {
  public:
-  // `archive` and `layer` must outlive the stream. With `threaded`, a thread
-  // reads, decompresses and hashes ahead of the consumer.
+  // More threads have nothing to do.
+  static constexpr int kMaxThreads = 2;
+
+  // `archive` and `layer` must outlive the stream. With one thread, that reads,
+  // decompresses and hashes ahead of the consumer; with two, the second hashes
+  // the tar.
   static absl::StatusOr<std::unique_ptr<LayerStream>> Open(
       const ImageArchive& archive, const ArchivedLayer& layer,
-      const DecompressOptions& limits, bool threaded);
+      const DecompressOptions& limits, int threads = 0);
 
   LayerStream(const LayerStream&) = delete;
   LayerStream& operator=(const LayerStream&) = delete;
@@ -60,16 +65,19 @@ class LayerStream final {
   HashingSource blob_hash_;
   std::unique_ptr<DecompressedSource> inflated_;
   std::optional<HashingSource> tar_hash_;
-  std::optional<ReadAhead> ahead_;  // last: its thread uses the others
+  Sha256 apart_;                    // the digest of the tar, with two threads
+  std::optional<ReadAhead> ahead_;  // last: its threads use the others
 };
 
 // Why unpacking `layer` failed with `failure`: if its file is not what the
 // image claims, DATA_LOSS that names both digests; otherwise `failure` with the
-// file's name.
+// file's name. May read all of the file; an error of `check`, called about once
+// per MiB of it, ends that.
 absl::Status ExplainFailure(const ImageArchive& archive,
                             const ArchivedLayer& layer,
                             const DecompressOptions& limits,
-                            const absl::Status& failure);
+                            const absl::Status& failure,
+                            absl::FunctionRef<absl::Status()> check);
 
 }  // namespace caisson::layer
 

@@ -28,11 +28,13 @@ class OverlayWhiteouts final {
         lowers_(lowers),
         stats_(stats) {}
 
-  absl::Status Apply() {
+  absl::Status Apply(absl::FunctionRef<absl::Status()> report) {
     RETURN_IF_ERROR(ExpandOpaqueRoot());
     RETURN_IF_ERROR(MakeOpaqueDirectories());
     FindHidden();
+    size_t steps = 0;
     for (const auto& [dir, name] : tree_.whiteouts()) {
+      if (++steps % kReportSteps == 0) RETURN_IF_ERROR(report());
       RETURN_IF_ERROR(Write(dir, name));
     }
     return absl::OkStatus();
@@ -118,7 +120,7 @@ class PlainWhiteouts final {
   PlainWhiteouts(LayerDirectory& directory, UnpackStats& stats)
       : directory_(directory), tree_(directory.tree()), stats_(stats) {}
 
-  absl::Status Apply() {
+  absl::Status Apply(absl::FunctionRef<absl::Status()> report) {
     // All marked directories first: one may be inside another.
     for (DirId id = 0; id < tree_.size(); ++id) {
       if (!tree_[id].opaque || !tree_.IsAlive(id)) continue;
@@ -127,7 +129,9 @@ class PlainWhiteouts final {
     for (DirId id = 0; id < tree_.size(); ++id) {
       if (tree_[id].opaque && tree_.IsAlive(id)) RETURN_IF_ERROR(Prune(id));
     }
+    size_t steps = 0;
     for (const auto& [dir, name] : tree_.whiteouts()) {
+      if (++steps % kReportSteps == 0) RETURN_IF_ERROR(report());
       if (tree_.IsAlive(dir) && tree_[dir].on_disk) {
         RETURN_IF_ERROR(Hide(dir, name));
       }
@@ -177,11 +181,12 @@ class PlainWhiteouts final {
 }  // namespace
 
 absl::Status ApplyWhiteouts(LayerDirectory& directory, OverlayView& lowers,
-                            const UnpackOptions& options, UnpackStats& stats) {
+                            const UnpackOptions& options, UnpackStats& stats,
+                            absl::FunctionRef<absl::Status()> report) {
   if (options.format == LayerFormat::kPlain) {
-    return PlainWhiteouts(directory, stats).Apply();
+    return PlainWhiteouts(directory, stats).Apply(report);
   }
-  return OverlayWhiteouts(directory, lowers, stats).Apply();
+  return OverlayWhiteouts(directory, lowers, stats).Apply(report);
 }
 
 }  // namespace caisson::layer

@@ -1,62 +1,37 @@
 #include "lib/layer/read_ahead.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 
-#include <algorithm>
-#include <utility>
-
-#include "lib/base/errno_error.h"
+#include "lib/base/status_macros.h"
 
 namespace caisson::layer {
 
-ReadAhead::ReadAhead(ByteSource& source) : source_(source) {}
+ReadAhead::ReadAhead(ByteSource& source, Sha256* hash)
+    : source_(source), hash_(hash) {}
 
 ReadAhead::~ReadAhead() {
-  if (!started_) return;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
   }
   changed_.notify_all();
-  ::pthread_join(thread_, nullptr);
 }
 
-// pthread_create instead of std::thread, which would throw.
 absl::Status ReadAhead::Start() {
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  // The new thread inherits the mask: a signal of the host must not land there.
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int error = ::pthread_create(
-      &thread_, /*attr=*/nullptr,
-      [](void* self) -> void* {
-        static_cast<ReadAhead*>(self)->Run();
-        return nullptr;
-      },
-      this);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (error != 0) {
-    return ErrnoError(error, "pthread_create(read ahead)",
-                      {.step = "layer.import",
-                       .hint = "LayerStoreOptions::import_threads = 0 needs no "
-                               "thread"});
-  }
-  started_ = true;
-  return absl::OkStatus();
+  RETURN_IF_ERROR(producer_.Start("read ahead", [this] { Produce(); }));
+  if (hash_ == nullptr) return absl::OkStatus();
+  return hasher_.Start("hash", [this] { Hash(); });
 }
 
-void ReadAhead::Run() {
-  for (size_t tail = 0;; tail = (tail + 1) % kSlots) {
+void ReadAhead::Produce() {
+  for (uint64_t number = 0;; ++number) {
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      changed_.wait(lock, [this] { return stop_ || filled_ < kSlots; });
+      changed_.wait(lock,
+                    [&] { return stop_ || number - Released() < kSlots; });
       if (stop_) return;
     }
-    Slot& slot = slots_[tail];
+    Slot& slot = SlotOf(number);
     if (slot.data == nullptr) slot.data.reset(new char[kSlotBytes]);
     absl::StatusOr<size_t> n =
         source_.Read(absl::MakeSpan(slot.data.get(), kSlotBytes));
@@ -76,26 +51,46 @@ void ReadAhead::Run() {
   }
 }
 
+void ReadAhead::Hash() {
+  for (uint64_t number = 0;; ++number) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [&] { return stop_ || ended_ || number < filled_; });
+      if (stop_ || number == filled_) return;
+    }
+    const Slot& slot = SlotOf(number);
+    hash_->Update(absl::MakeConstSpan(slot.data.get(), slot.size));
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      ++hashed_;
+    }
+    changed_.notify_all();
+  }
+}
+
 absl::StatusOr<size_t> ReadAhead::Read(absl::Span<char> buffer) {
   if (buffer.empty()) return 0;
+  uint64_t number = 0;
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return ended_ || filled_ > 0; });
-    if (filled_ == 0) {
+    changed_.wait(lock, [this] {
+      return consumed_ < filled_ || (ended_ && Released() == filled_);
+    });
+    number = consumed_;
+    if (number == filled_) {
       if (!failure_.ok()) return failure_;
       return 0;
     }
   }
-  const Slot& slot = slots_[head_];
+  const Slot& slot = SlotOf(number);
   const size_t n = std::min(buffer.size(), slot.size - used_);
   ::memcpy(buffer.data(), slot.data.get() + used_, n);
   used_ += n;
   if (used_ == slot.size) {
     used_ = 0;
-    head_ = (head_ + 1) % kSlots;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      --filled_;
+      ++consumed_;
     }
     changed_.notify_all();
   }

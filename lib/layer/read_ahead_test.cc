@@ -44,6 +44,18 @@ TEST(ReadAheadTest, PassesEverythingInOrder) {
   }
 }
 
+TEST(ReadAheadTest, HashesInASecondThread) {
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{5} << 20}) {
+    const std::string text = Pattern(size);
+    MemorySource memory(text, 100'003);
+    Sha256 hash;
+    ReadAhead ahead(memory, &hash);
+    ASSERT_OK(ahead.Start());
+    EXPECT_TRUE(ReadAll(ahead, 77'777) == text);
+    EXPECT_EQ(hash.Finish(), Digest::Of(text));
+  }
+}
+
 class FailingSource final : public ByteSource {
  public:
   absl::StatusOr<size_t> Read(absl::Span<char> buffer) override {
@@ -57,17 +69,20 @@ class FailingSource final : public ByteSource {
 };
 
 TEST(ReadAheadTest, DeliversWhatCameBeforeAnErrorAndThenTheError) {
-  FailingSource failing;
-  ReadAhead ahead(failing);
-  ASSERT_OK(ahead.Start());
-  std::string buffer(1 << 20, '\0');
-  size_t total = 0;
-  absl::StatusOr<size_t> n = 1;
-  while ((n = ahead.Read(absl::MakeSpan(buffer))).ok()) total += *n;
-  EXPECT_EQ(total, 3u * (256 << 10));
-  EXPECT_THAT(n, StatusIs(absl::StatusCode::kDataLoss, "cut"));
-  EXPECT_THAT(ahead.Read(absl::MakeSpan(buffer)),
-              StatusIs(absl::StatusCode::kDataLoss, "cut"));
+  Sha256 hash;
+  for (Sha256* const with : {static_cast<Sha256*>(nullptr), &hash}) {
+    FailingSource failing;
+    ReadAhead ahead(failing, with);
+    ASSERT_OK(ahead.Start());
+    std::string buffer(1 << 20, '\0');
+    size_t total = 0;
+    absl::StatusOr<size_t> n = 1;
+    while ((n = ahead.Read(absl::MakeSpan(buffer))).ok()) total += *n;
+    EXPECT_EQ(total, 3u * (256 << 10));
+    EXPECT_THAT(n, StatusIs(absl::StatusCode::kDataLoss, "cut"));
+    EXPECT_THAT(ahead.Read(absl::MakeSpan(buffer)),
+                StatusIs(absl::StatusCode::kDataLoss, "cut"));
+  }
 }
 
 class EndlessSource final : public ByteSource {
@@ -78,11 +93,14 @@ class EndlessSource final : public ByteSource {
 };
 
 TEST(ReadAheadTest, StopsWithTheObject) {
-  EndlessSource endless;
-  ReadAhead ahead(endless);
-  ASSERT_OK(ahead.Start());
-  char byte;
-  EXPECT_EQ(*ahead.Read(absl::MakeSpan(&byte, 1)), 1u);
+  Sha256 hash;
+  for (Sha256* const with : {static_cast<Sha256*>(nullptr), &hash}) {
+    EndlessSource endless;
+    ReadAhead ahead(endless, with);
+    ASSERT_OK(ahead.Start());
+    char byte;
+    EXPECT_EQ(*ahead.Read(absl::MakeSpan(&byte, 1)), 1u);
+  }
 }
 
 TEST(ReadAheadTest, NeedNotBeStarted) {

@@ -218,6 +218,7 @@ absl::Status TarSplitWriter::Create(BorrowedFd dir, const std::string& name) {
   ::ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1);
   status_ = absl::OkStatus();
   total_ = 0;
+  raw_.clear();
   in_.clear();
   Put(kMagic);
   return status_;
@@ -248,22 +249,36 @@ void TarSplitWriter::Put(absl::string_view bytes) {
   if (in_.size() >= kChunk) Compress(ZSTD_e_continue);
 }
 
+// Together, up to a chunk: what is written depends on the tar alone, not on the
+// pieces in which it came.
 void TarSplitWriter::Raw(absl::string_view bytes) {
-  if (bytes.empty()) return;
-  Put(absl::StrCat(absl::string_view(&kRaw, 1), Number(bytes.size())));
-  Put(bytes);
   total_ += bytes.size();
+  while (!bytes.empty()) {
+    const size_t count = std::min(bytes.size(), kChunk - raw_.size());
+    raw_.append(bytes.data(), count);
+    bytes.remove_prefix(count);
+    if (raw_.size() == kChunk) FlushRaw();
+  }
+}
+
+void TarSplitWriter::FlushRaw() {
+  if (raw_.empty()) return;
+  Put(absl::StrCat(absl::string_view(&kRaw, 1), Number(raw_.size())));
+  Put(raw_);
+  raw_.clear();
 }
 
 void TarSplitWriter::Data(const std::string& path, uint64_t offset,
                           uint64_t length) {
   if (length == 0) return;
+  FlushRaw();
   Put(absl::StrCat(absl::string_view(&kData, 1), Number(length), Number(offset),
                    Number(path.size()), path));
   total_ += length;
 }
 
 absl::Status TarSplitWriter::Finish() {
+  FlushRaw();
   Put(absl::StrCat(absl::string_view(&kEnd, 1), Number(total_)));
   if (status_.ok()) Compress(ZSTD_e_end);
   context_.reset();

@@ -51,11 +51,13 @@ class TarSplitWriter final : public TarObserver {
     void operator()(ZSTD_CCtx_s* context) const;
   };
 
+  void FlushRaw();
   void Put(absl::string_view bytes);
   void Compress(int mode);
 
   UniqueFd fd_;
   std::unique_ptr<ZSTD_CCtx_s, FreeContext> context_;
+  std::string raw_;  // of the next record
   std::string in_;
   std::string out_;
   uint64_t total_ = 0;

@@ -39,21 +39,22 @@ constexpr absl::string_view kAufsLinks = ".wh..wh.plnk";
 constexpr uint32_t kMaxMajor = (1u << 12) - 1;
 constexpr uint32_t kMaxMinor = (1u << 20) - 1;
 
-constexpr uint64_t kProgressInterval = 1 << 20;
-
-class LayerUnpacker final {
+class LayerUnpacker final : public LayerUnpack {
  public:
-  LayerUnpacker(ByteSource& tar, LayerDirectory& directory,
-                const UnpackOptions& options)
-      : reader_(tar, options.tar, options.split),
-        directory_(directory),
-        options_(options),
-        lowers_(options.lowers, options.format),
-        links_(directory, lowers_, options, stats_) {}
+  explicit LayerUnpacker(const UnpackOptions& options) : options_(options) {}
 
-  absl::StatusOr<UnpackStats> Run();
+  absl::Status Open(BorrowedFd dir) {
+    ASSIGN_OR_RETURN(directory_, LayerDirectory::Open(dir, options_));
+    links_.emplace(*directory_, options_, stats_);
+    return absl::OkStatus();
+  }
+
+  absl::Status Apply(ByteSource& tar) override;
+  absl::StatusOr<UnpackStats> Finish(
+      std::optional<absl::Span<const BorrowedFd>> lowers) override;
 
  private:
+  absl::Status ApplyEntries();
   absl::Status Apply(TarEntry& entry);
   void SetImpliedRootTime(const TarEntry& entry);
   absl::Status ApplyRoot(TarEntry& entry);
@@ -74,24 +75,35 @@ class LayerUnpacker final {
   absl::Status WriteData(const TarEntry& entry, BorrowedFd fd,
                          const std::string& path);
   absl::Status CountBytes(const TarEntry& entry);
-  absl::Status ReportProgress();
-  absl::Status Finish();
+  absl::Status Report();
 
-  TarReader reader_;
-  LayerDirectory& directory_;
-  const UnpackOptions& options_;
-  OverlayView lowers_;
+  const UnpackOptions options_;
+  std::unique_ptr<LayerDirectory> directory_;
   UnpackStats stats_;
-  HardLinks links_;
-  uint64_t reported_ = 0;
+  std::optional<HardLinks> links_;
+  TarReader* reader_ = nullptr;  // during Apply
   // An error of the reader, which names the entry itself.
   bool reader_failed_ = false;
 };
 
-absl::StatusOr<UnpackStats> LayerUnpacker::Run() {
+absl::Status LayerUnpacker::Apply(ByteSource& tar) {
+  const auto watch = [this] {
+    stats_.tar_bytes = reader_->data_offset();
+    return Report();
+  };
+  WatchedSource watched(tar, watch);
+  TarReader reader(watched, options_.tar, options_.split);
+  reader_ = &reader;
+  const absl::Status status = ApplyEntries();
+  stats_.tar_bytes = reader.data_offset();
+  reader_ = nullptr;
+  return status;
+}
+
+absl::Status LayerUnpacker::ApplyEntries() {
   for (;;) {
-    ASSIGN_OR_RETURN(std::optional<TarEntry> entry, reader_.Next());
-    if (!entry.has_value()) break;
+    ASSIGN_OR_RETURN(std::optional<TarEntry> entry, reader_->Next());
+    if (!entry.has_value()) return absl::OkStatus();
     if (++stats_.entries > options_.max_entries) {
       return absl::ResourceExhaustedError(
           absl::StrCat("the layer has more than ", options_.max_entries_name,
@@ -106,38 +118,38 @@ absl::StatusOr<UnpackStats> LayerUnpacker::Run() {
           absl::StrCat(TarTypeName(entry->type), " ", Quoted(entry->name),
                        " (header at offset ", entry->header_offset, ")"));
     }
-    RETURN_IF_ERROR(ReportProgress());
   }
-  stats_.tar_bytes = reader_.data_offset();
-  RETURN_IF_ERROR(Finish());
-  stats_.replaced = directory_.replaced();
-  return stats_;
 }
 
 // A root without an entry is implied by the first one, like other directories.
 void LayerUnpacker::SetImpliedRootTime(const TarEntry& entry) {
-  FileAttributes& root = directory_.tree()[kRootDir].attributes;
+  FileAttributes& root = directory_->tree()[kRootDir].attributes;
   root.mtime_sec = entry.mtime_sec;
   root.mtime_nsec = entry.mtime_nsec;
 }
 
-absl::Status LayerUnpacker::Finish() {
-  RETURN_IF_ERROR(links_.Finish());
-  LayerTree& tree = directory_.tree();
+absl::StatusOr<UnpackStats> LayerUnpacker::Finish(
+    std::optional<absl::Span<const BorrowedFd>> lowers) {
+  OverlayView view(lowers, options_.format);
+  RETURN_IF_ERROR(Report());
+  RETURN_IF_ERROR(links_->Finish(view));
+  LayerTree& tree = directory_->tree();
   if (tree.Find(kRootDir, kAufsLinks).has_value()) {
-    RETURN_IF_ERROR(directory_.Remove(kRootDir, std::string(kAufsLinks)));
+    RETURN_IF_ERROR(directory_->Remove(kRootDir, std::string(kAufsLinks)));
   }
-  RETURN_IF_ERROR(ApplyWhiteouts(directory_, lowers_, options_, stats_));
-  return FinishDirectories(directory_, lowers_, options_, stats_);
+  const auto report = [this] { return Report(); };
+  RETURN_IF_ERROR(ApplyWhiteouts(*directory_, view, options_, stats_, report));
+  RETURN_IF_ERROR(
+      FinishDirectories(*directory_, view, options_, stats_, report));
+  stats_.replaced = directory_->replaced();
+  return stats_;
 }
 
-absl::Status LayerUnpacker::ReportProgress() {
-  const uint64_t offset = reader_.data_offset();
-  if (!options_.progress || offset - reported_ < kProgressInterval) {
-    return absl::OkStatus();
-  }
-  reported_ = offset;
-  return options_.progress({.entries = stats_.entries, .tar_bytes = offset});
+absl::Status LayerUnpacker::Report() {
+  if (!options_.progress) return absl::OkStatus();
+  return options_.progress({.entries = stats_.entries,
+                            .bytes = stats_.bytes,
+                            .tar_bytes = stats_.tar_bytes});
 }
 
 // ---- entries ----
@@ -166,7 +178,7 @@ absl::Status LayerUnpacker::Apply(TarEntry& entry) {
 
   FileAttributes attributes =
       TakeAttributes(entry, options_.format, stats_.skipped_xattrs);
-  ASSIGN_OR_RETURN(const DirId parent, directory_.ParentFor(name, attributes));
+  ASSIGN_OR_RETURN(const DirId parent, directory_->ParentFor(name, attributes));
   const std::string base(name.base());
   switch (entry.type) {
     case TarType::kDirectory:
@@ -174,7 +186,7 @@ absl::Status LayerUnpacker::Apply(TarEntry& entry) {
     case TarType::kFile:
       return ApplyFile(entry, parent, base, attributes);
     case TarType::kHardlink:
-      return links_.Link(parent, base, entry.linkname);
+      return links_->Link(parent, base, entry.linkname);
     default:
       return ApplySpecial(entry, parent, base, attributes);
   }
@@ -185,13 +197,13 @@ absl::Status LayerUnpacker::ApplyRoot(TarEntry& entry) {
   if (entry.type != TarType::kDirectory) {
     return absl::InvalidArgumentError("the root must be a directory");
   }
-  directory_.tree().SetEntry(
+  directory_->tree().SetEntry(
       kRootDir, TakeAttributes(entry, options_.format, stats_.skipped_xattrs));
-  return directory_.CheckMemory();
+  return directory_->CheckMemory();
 }
 
 absl::Status LayerUnpacker::ApplyWhiteout(const LayerName& name) {
-  LayerTree& tree = directory_.tree();
+  LayerTree& tree = directory_->tree();
   const absl::string_view base = name.base();
   const absl::string_view hidden = base.substr(kWhiteoutPrefix.size());
   if (hidden.empty() || hidden == "." || hidden == "..") {
@@ -200,7 +212,7 @@ absl::Status LayerUnpacker::ApplyWhiteout(const LayerName& name) {
   const bool opaque = base == kOpaqueMarker;
   if (!opaque && absl::StartsWith(base, kAufsPrefix)) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::optional<DirId> dir,
-                   directory_.Note(name.parent()));
+                   directory_->Note(name.parent()));
   // In something that is no directory there is nothing to hide.
   if (!dir.has_value()) return absl::OkStatus();
   if (opaque) {
@@ -208,14 +220,14 @@ absl::Status LayerUnpacker::ApplyWhiteout(const LayerName& name) {
     return absl::OkStatus();
   }
   tree.AddWhiteout(*dir, hidden);
-  return directory_.CheckMemory();
+  return directory_->CheckMemory();
 }
 
 absl::Status LayerUnpacker::ApplyDirectory(DirId parent, absl::string_view base,
                                            FileAttributes attributes) {
-  ASSIGN_OR_RETURN(const DirId id, directory_.MakeDirectory(parent, base));
-  directory_.tree().SetEntry(id, std::move(attributes));
-  return directory_.CheckMemory();
+  ASSIGN_OR_RETURN(const DirId id, directory_->MakeDirectory(parent, base));
+  directory_->tree().SetEntry(id, std::move(attributes));
+  return directory_->CheckMemory();
 }
 
 // Calls `make`, which answers -1 and errno if it fails, and once more after
@@ -224,15 +236,15 @@ absl::Status LayerUnpacker::Create(DirId parent, const std::string& base,
                                    absl::string_view call,
                                    absl::FunctionRef<int(BorrowedFd)> make) {
   for (int attempt = 0;; ++attempt) {
-    ASSIGN_OR_RETURN(const BorrowedFd dir, directory_.Fd(parent));
+    ASSIGN_OR_RETURN(const BorrowedFd dir, directory_->Fd(parent));
     if (make(dir) >= 0) {
-      directory_.FileMade(parent, base);
-      return directory_.CheckMemory();
+      directory_->FileMade(parent, base);
+      return directory_->CheckMemory();
     }
     if (errno != EEXIST || attempt > 0) {
-      return directory_.Error(errno, call, parent, base);
+      return directory_->Error(errno, call, parent, base);
     }
-    RETURN_IF_ERROR(directory_.Remove(parent, base));
+    RETURN_IF_ERROR(directory_->Remove(parent, base));
   }
 }
 
@@ -260,7 +272,7 @@ absl::Status LayerUnpacker::ApplyFile(const TarEntry& entry, DirId parent,
                       0600));
     return fd.get();
   }));
-  const std::string path = directory_.tree().Path(parent, base);
+  const std::string path = directory_->tree().Path(parent, base);
   RETURN_IF_ERROR(WriteData(entry, fd.borrow(), path));
   return WriteAttributes(fd.borrow(), attributes, path, stats_.skipped_xattrs);
 }
@@ -274,7 +286,7 @@ absl::Status LayerUnpacker::WriteData(const TarEntry& entry, BorrowedFd fd,
     }
   }
   return WriteTarData(
-      reader_, entry, fd, path, [this](uint64_t) { return ReportProgress(); },
+      *reader_, entry, fd, path, [](uint64_t) { return absl::OkStatus(); },
       reader_failed_);
 }
 
@@ -286,9 +298,9 @@ absl::Status LayerUnpacker::ApplySpecial(const TarEntry& entry, DirId parent,
     ++stats_.skipped_devices;
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(const BorrowedFd dir, directory_.Fd(parent));
+  ASSIGN_OR_RETURN(const BorrowedFd dir, directory_->Fd(parent));
   return WriteAttributesAt(dir, base, entry.type == TarType::kSymlink,
-                           attributes, directory_.tree().Path(parent, base),
+                           attributes, directory_->tree().Path(parent, base),
                            stats_.skipped_xattrs);
 }
 
@@ -333,11 +345,19 @@ absl::StatusOr<bool> LayerUnpacker::MakeSpecial(const TarEntry& entry,
 
 }  // namespace
 
+absl::StatusOr<std::unique_ptr<LayerUnpack>> LayerUnpack::Open(
+    BorrowedFd dir, const UnpackOptions& options) {
+  auto unpacker = std::make_unique<LayerUnpacker>(options);
+  RETURN_IF_ERROR(unpacker->Open(dir));
+  return unpacker;
+}
+
 absl::StatusOr<UnpackStats> UnpackLayer(ByteSource& tar, BorrowedFd dir,
                                         const UnpackOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<LayerDirectory> directory,
-                   LayerDirectory::Open(dir, options));
-  return LayerUnpacker(tar, *directory, options).Run();
+  ASSIGN_OR_RETURN(const std::unique_ptr<LayerUnpack> unpack,
+                   LayerUnpack::Open(dir, options));
+  RETURN_IF_ERROR(unpack->Apply(tar));
+  return unpack->Finish(options.lowers);
 }
 
 }  // namespace caisson::layer

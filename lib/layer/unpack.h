@@ -5,6 +5,14 @@
 //   options.lowers = lower_roots;  // top first
 //   ASSIGN_OR_RETURN(UnpackStats stats, UnpackLayer(tar, staging, options));
 //
+// or in two steps, of which the first needs no other layer, so that the layers
+// of an image can take it side by side:
+//
+//   ASSIGN_OR_RETURN(auto unpack, LayerUnpack::Open(staging, options));
+//   RETURN_IF_ERROR(unpack->Apply(tar));
+//   ... the layers below are complete ...
+//   ASSIGN_OR_RETURN(UnpackStats stats, unpack->Finish(lower_roots));
+//
 // The tar is hostile, the directory is the caller's alone: give it a staging
 // directory that nobody else can reach (mode 0700 above it) and publish the
 // result by rename. Directories stay 0700 until the last entry has been read,
@@ -47,6 +55,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 
 #include "absl/status/status.h"
@@ -73,16 +82,17 @@ enum class LayerFormat {
 
 struct UnpackProgress {
   uint64_t entries = 0;
+  uint64_t bytes = 0;      // file sizes, as max_bytes counts them
   uint64_t tar_bytes = 0;  // read from the tar stream
 };
 
 struct UnpackOptions {
   LayerFormat format = LayerFormat::kOverlayTrusted;
-  // Roots of the layers below, top first, in the same format; none for the
-  // lowest layer. They are only read, and must be complete. nullopt if they are
-  // not known: then hard links into them and a marker that makes the root
-  // opaque are errors, parents without an entry are 0755 root, and whiteouts
-  // are written even if they hide nothing. kPlain needs none.
+  // For UnpackLayer: roots of the layers below, top first, in the same format;
+  // none for the lowest layer. They are only read, and must be complete.
+  // nullopt if they are not known: then hard links into them and a marker that
+  // makes the root opaque are errors, parents without an entry are 0755 root,
+  // and whiteouts are written even if they hide nothing. kPlain needs none.
   std::optional<absl::Span<const BorrowedFd>> lowers;
 
   uint64_t max_entries = 5'000'000;
@@ -99,8 +109,9 @@ struct UnpackOptions {
   // If set, is told of every byte of the tar (tar_split.h).
   TarSplitWriter* split = nullptr;
 
-  // Called about once per MiB of tar stream, if set; an error stops the
-  // unpacking and is returned.
+  // Called about once per MiB of tar stream and, after its end, per thousand
+  // directories and whiteouts, if set; an error stops the unpacking and is
+  // returned.
   std::function<absl::Status(const UnpackProgress&)> progress;
 };
 
@@ -116,9 +127,29 @@ struct UnpackStats {
   bool replaced = false;
 };
 
-// Reads `tar` to its end and applies it to `dir`, a directory that must be
-// empty except for kPlain. Blocks; thread-safe for different directories.
-// Does not sync.
+// One layer on its way into one directory. All work is done by the calls below,
+// in the thread that makes them. Thread-compatible; any number for different
+// directories. Nothing is synced.
+class LayerUnpack {
+ public:
+  // `dir` must be empty except for kPlain; it need not stay open. What
+  // `options` refers to must outlive the object.
+  static absl::StatusOr<std::unique_ptr<LayerUnpack>> Open(
+      BorrowedFd dir, const UnpackOptions& options);
+  virtual ~LayerUnpack() = default;
+
+  // Reads `tar` to its very end and makes what it has. Call once. (kPlain: the
+  // layers below must have been applied.)
+  virtual absl::Status Apply(ByteSource& tar) = 0;
+
+  // Does what depends on the layers below, see UnpackOptions::lowers: hides
+  // what the layer hides, makes links into lower layers, and gives directories
+  // their attributes. Call once, after Apply.
+  virtual absl::StatusOr<UnpackStats> Finish(
+      std::optional<absl::Span<const BorrowedFd>> lowers) = 0;
+};
+
+// Both steps at once, with options.lowers.
 absl::StatusOr<UnpackStats> UnpackLayer(ByteSource& tar, BorrowedFd dir,
                                         const UnpackOptions& options);
 
