@@ -8,11 +8,12 @@
 #include <zstd.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/decompress.h"
@@ -131,6 +132,14 @@ absl::StatusOr<std::unique_ptr<RecordReader>> OpenRecords(BorrowedFd split) {
   return reader;
 }
 
+// Any other failure (descriptors, memory, rights) does not tell of the layer.
+bool IsMissing(const absl::Status& failure) {
+  const std::optional<ErrorDetail> detail = GetErrorDetail(failure);
+  const int error = detail.has_value() ? detail->error : 0;
+  return error == ENOENT || error == ENOTDIR || error == ELOOP ||
+         error == EXDEV || error == ENAMETOOLONG;
+}
+
 class TarSplitSource final : public ByteSource {
  public:
   TarSplitSource(std::unique_ptr<RecordReader> records, BorrowedFd diff)
@@ -165,6 +174,7 @@ class TarSplitSource final : public ByteSource {
     absl::StatusOr<UniqueFd> file = sys::OpenAt2(
         diff_, record_.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, kHere);
     if (!file.ok()) {
+      if (!IsMissing(file.status())) return file.status();
       return absl::DataLossError(absl::StrCat(
           "a file of the layer is missing: ", file.status().message()));
     }
@@ -296,7 +306,7 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenTarSplit(BorrowedFd split,
 
 absl::StatusOr<uint64_t> TarSplitSize(BorrowedFd split) {
   ASSIGN_OR_RETURN(auto records, OpenRecords(split));
-  std::array<char, kChunk> buffer;
+  std::vector<char> buffer(kChunk);
   uint64_t total = 0;
   for (;;) {
     ASSIGN_OR_RETURN(Record record, records->Next());

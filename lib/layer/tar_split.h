@@ -66,7 +66,8 @@ class TarSplitWriter final : public TarObserver {
 
 // The tar that `split` describes with the files in `diff`; both must outlive
 // it. Which of several failures of a damaged file comes first is not specified:
-// all are DATA_LOSS.
+// all are DATA_LOSS. What does not tell of damage, as too few descriptors, is
+// not.
 absl::StatusOr<std::unique_ptr<ByteSource>> OpenTarSplit(BorrowedFd split,
                                                          BorrowedFd diff);
 

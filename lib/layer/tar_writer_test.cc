@@ -1,6 +1,8 @@
 #include "lib/layer/tar_writer.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -181,6 +183,29 @@ TEST(TarSplitTest, DamageIsDataLoss) {
                 StatusIs(absl::StatusCode::kDataLoss, HasSubstr("")))
         << size;
   }
+  ASSERT_EQ(::unlink(dir.path("a").c_str()), 0);
+  EXPECT_THAT(drain(good),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("is missing")));
+}
+
+// Verify would otherwise repair a sound layer by removing it.
+TEST(TarSplitTest, TooFewDescriptorsAreNoDamage) {
+  TestDir dir;
+  dir.Write("a", "0123");
+  TarSplitWriter writer;
+  ASSERT_OK(writer.Create(dir.fd(), "split"));
+  writer.Data("a", 0, 4);
+  ASSERT_OK(writer.Finish());
+  const UniqueFd split(::open(dir.path("split").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_OK_AND_ASSIGN(auto tar, OpenTarSplit(split.borrow(), dir.fd()));
+  rlimit limit;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none = {0, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = Drain(*tar).status();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_THAT(status.ToString(), HasSubstr("EMFILE"));
+  EXPECT_FALSE(absl::IsDataLoss(status));
 }
 
 }  // namespace
