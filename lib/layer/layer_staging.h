@@ -45,7 +45,7 @@ class LayerStaging final {
     return pins_.ShareLayer(chain_id);
   }
 
-  void Unpin() { UniqueFd(pins_.TakeFd()).reset(); }
+  void Unpin() { pins_.Release(); }
 
   // Begins the layer `name`. Thread-safe for different names.
   absl::StatusOr<std::unique_ptr<StagedLayer>> Create(

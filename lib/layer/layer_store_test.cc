@@ -1,7 +1,9 @@
 #include "caisson/layer_store.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -671,6 +673,28 @@ TEST_F(LayerStoreTest, RootAttributesComeFromBelow) {
     EXPECT_EQ(status.st_gid, 6u);
     EXPECT_EQ(status.st_mtime, 1'000'000'000);
   }
+}
+
+// The host may fork at any time, for something that has nothing to do with it.
+TEST_F(LayerStoreTest, AForkedChildKeepsNoLocksOfAnImport) {
+  LayerStore store = OpenStore();
+  pid_t child = -1;
+  ImportOptions options;
+  options.progress = [&child](const ImportProgress& progress) {
+    if (progress.phase != ImportProgress::kPublishing) return true;
+    child = ::fork();
+    if (child == 0) {
+      for (;;) ::pause();
+    }
+    return true;
+  };
+  ASSERT_OK(store.Import(
+      Write("a.tar", OciArchive({SampleImage("app", 1)}).Tar()), options));
+  EXPECT_OK(store.Remove("app:1"));
+  EXPECT_EQ(LayersOnDisk(), 0u);
+  ASSERT_GT(child, 0);
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
 }
 
 // ---- progress, threads ----------------------------------------------------

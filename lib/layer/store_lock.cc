@@ -1,6 +1,7 @@
 #include "lib/layer/store_lock.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <string>
@@ -24,6 +25,21 @@ off_t Bits(const Digest& digest) {
 }
 
 }  // namespace
+
+StoreLock::StoreLock(UniqueFd fd) : fd_(std::move(fd)), owner_(::getpid()) {}
+
+StoreLock& StoreLock::operator=(StoreLock&& other) noexcept {
+  if (this == &other) return *this;
+  Release();
+  fd_ = std::move(other.fd_);
+  owner_ = other.owner_;
+  return *this;
+}
+
+void StoreLock::Release() {
+  if (fd_.valid() && owner_ == ::getpid()) sys::Unlock(fd_.borrow());
+  fd_.reset();
+}
 
 absl::StatusOr<StoreLock> StoreLock::Open(BorrowedFd store, Mode mode) {
   const int access = mode == Mode::kExclusive ? O_RDWR : O_RDONLY;

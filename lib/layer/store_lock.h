@@ -11,6 +11,9 @@
 #ifndef CAISSON_LIB_LAYER_STORE_LOCK_H_
 #define CAISSON_LIB_LAYER_STORE_LOCK_H_
 
+#include <utility>
+
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "caisson/unique_fd.h"
 #include "lib/layer/digest.h"
@@ -20,8 +23,9 @@ namespace caisson::layer {
 inline constexpr char kLockFile[] = "store.lock";
 
 // One open description of the lock file, with the locks taken through it. The
-// destructor drops them unless the descriptor has been duplicated.
-// Thread-compatible.
+// destructor drops them, also from duplicates of the descriptor: a child that
+// the host forked meanwhile must not keep others waiting. It does nothing in
+// such a child. Thread-compatible.
 class StoreLock final {
  public:
   enum class Mode { kShared, kExclusive };
@@ -31,6 +35,10 @@ class StoreLock final {
   // Opens and waits for byte 0.
   static absl::StatusOr<StoreLock> Acquire(BorrowedFd store);
 
+  StoreLock(StoreLock&& other) noexcept = default;
+  StoreLock& operator=(StoreLock&& other) noexcept;
+  ~StoreLock() { Release(); }
+
   // Waits for a shared lock.
   absl::Status ShareImage(const Digest& id);
   absl::Status ShareLayer(const Digest& chain_id);
@@ -39,12 +47,16 @@ class StoreLock final {
   absl::StatusOr<bool> TryImage(const Digest& id);
   absl::StatusOr<bool> TryLayer(const Digest& chain_id);
 
+  // Drops all locks and closes the file.
+  void Release();
+  // From now on the locks last as long as the descriptor and its duplicates.
   UniqueFd TakeFd() { return std::move(fd_); }
 
  private:
-  explicit StoreLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  explicit StoreLock(UniqueFd fd);
 
   UniqueFd fd_;
+  int owner_;  // process id
 };
 
 }  // namespace caisson::layer
