@@ -36,7 +36,7 @@ absl::Status HardLinks::Link(DirId parent, const std::string& name,
   // Whatever an earlier entry made of the name is replaced by this one; what a
   // later entry makes of it stays.
   RETURN_IF_ERROR(directory_.Remove(parent, name));
-  directory_.tree().Charge(sizeof(Pending) + name.size() + target.size());
+  directory_.tree().Charge(3 * sizeof(Pending) + name.size() + target.size());
   RETURN_IF_ERROR(directory_.CheckMemory());
   pending_.push_back({parent, name, std::string(target)});
   return absl::OkStatus();
@@ -80,7 +80,11 @@ absl::StatusOr<int> HardLinks::MakeLink(DirId from, const std::string& base,
 }
 
 absl::Status HardLinks::Finish(OverlayView& lowers) {
+  // Of several links of one name the last counts, as of other entries.
+  std::map<std::pair<DirId, absl::string_view>, const Pending*> last;
+  for (const Pending& link : pending_) last[{link.parent, link.name}] = &link;
   for (const Pending& link : pending_) {
+    if (last.at({link.parent, link.name}) != &link) continue;
     // Replaced by a later entry, itself or a directory above it.
     if (!directory_.tree().IsAlive(link.parent)) continue;
     ASSIGN_OR_RETURN(const bool replaced, Exists(link.parent, link.name));

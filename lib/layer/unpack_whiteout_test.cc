@@ -318,6 +318,22 @@ TEST(UnpackOverlayTest, HardlinkBeforeItsTarget) {
   EXPECT_EQ(dir.Read("c"), "later entries win");
 }
 
+TEST(UnpackOverlayTest, OfHardlinksOfOneNameTheLastCounts) {
+  TestLayers layers;
+  ASSERT_OK(
+      layers.Add(TestTar().File("old", "old").File("new", "new").Finish()));
+  ASSERT_OK(layers.Add(TestTar()
+                           .Hardlink("h", "old")
+                           .Hardlink("h", "new")
+                           .Hardlink("i", "old")
+                           .File("i", "file")
+                           .Hardlink("i", "new")
+                           .Finish()));
+  EXPECT_EQ(layers.top().Read("h"), "new");
+  EXPECT_EQ(layers.top().Read("i"), "new");
+  EXPECT_FALSE(layers.top().Exists("old"));
+}
+
 // Image layers of 2014 made by AUFS: the data is in a directory of its own.
 TEST(UnpackOverlayTest, HardlinksIntoAufsMetadata) {
   TestDir dir;
