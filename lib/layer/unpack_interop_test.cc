@@ -1,5 +1,6 @@
 // Archives written by other people's programs: GNU tar, bsdtar, gzip, pigz,
-// zstd.
+// zstd. And archives of random content, which GNU tar and umoci unpack to the
+// same trees.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,17 +8,24 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "lib/base/status_matchers.h"
 #include "lib/layer/decompress.h"
+#include "lib/layer/random_tar.h"
 #include "lib/layer/test_dir.h"
+#include "lib/layer/test_image.h"
+#include "lib/layer/test_unpack.h"
 #include "lib/layer/unpack.h"
 
 namespace caisson::layer {
@@ -149,6 +157,162 @@ INSTANTIATE_TEST_SUITE_P(
         Archiver{"ZstdLong", "tar zstd",
                  "tar -cf - --format=gnu . | zstd --long=27 -T2"}),
     [](const auto& info) { return info.param.name; });
+
+// ---- archives of random content, unpacked by us and by others ----
+
+// How many archives each test makes; more of them find more.
+uint64_t Seeds() {
+  const char* text = ::getenv("CAISSON_TEST_SEEDS");
+  uint64_t seeds = 0;
+  return text != nullptr && absl::SimpleAtoi(text, &seeds) ? seeds : 4;
+}
+
+// Files of several names, each with the first of them.
+std::string Links(const std::string& root) {
+  std::map<ino_t, std::string> first;
+  std::string links;
+  for (const std::string& name : TreeNames(root + "/")) {
+    struct stat st = {};
+    if (::lstat(absl::StrCat(root, "/", name).c_str(), &st) != 0 ||
+        S_ISDIR(st.st_mode) || st.st_nlink < 2) {
+      continue;
+    }
+    const auto [it, fresh] = first.emplace(st.st_ino, name);
+    if (!fresh) absl::StrAppend(&links, name, " is ", it->second, "\n");
+  }
+  return links;
+}
+
+// The dump without what programs legitimately do differently:
+// the time of a directory without an entry is that of what implied it for us,
+// and now for others.
+std::vector<std::string> Common(const std::string& dump,
+                                const std::set<std::string>& implied) {
+  std::set<std::string> names;
+  for (const std::string& name : implied) {
+    names.insert(absl::CHexEscape(name) + " dir ");
+  }
+  std::vector<std::string> lines = absl::StrSplit(dump, '\n');
+  for (std::string& line : lines) {
+    for (const std::string& name : names) {
+      if (!absl::StartsWith(line, name)) continue;
+      // NAME dir MODE UID:GID SECONDS.NANOSECONDS ...
+      std::vector<std::string> fields =
+          absl::StrSplit(line.substr(name.size()), ' ');
+      fields.at(2) = "-";
+      line = absl::StrCat(name, absl::StrJoin(fields, " "));
+    }
+  }
+  return lines;
+}
+
+void RequireProgram(const std::string& program) {
+  if (Have(program)) return;
+  if (TestsMustRun()) FAIL() << program << " is not installed";
+  GTEST_SKIP() << program << " is not installed";
+}
+
+// The lines that only one of two dumps has, the beginnings of some of them.
+std::string Difference(const std::vector<std::string>& ours,
+                       const std::vector<std::string>& theirs) {
+  std::string text;
+  const auto add = [&text](const char* sign, const auto& lines,
+                           const auto& others) {
+    const std::set<std::string> has(others.begin(), others.end());
+    for (const std::string& line : lines) {
+      if (has.count(line) > 0 || text.size() > 4000) continue;
+      absl::StrAppend(&text, "\n", sign, line.substr(0, 400));
+    }
+  };
+  add("ours:   ", ours, theirs);
+  add("theirs: ", theirs, ours);
+  return text;
+}
+
+void ExpectSameTrees(const TestDir& ours, const std::string& theirs,
+                     const std::set<std::string>& implied) {
+  const std::string difference = Difference(
+      Common(ours.Dump(), implied), Common(DumpTree(theirs + "/"), implied));
+  EXPECT_TRUE(difference.empty()) << difference;
+  EXPECT_EQ(Links(ours.path()), Links(theirs));
+}
+
+TEST(UnpackDifferentialTest, GnuTarMakesTheSameTree) {
+  ASSERT_NO_FATAL_FAILURE(RequireProgram("tar"));
+  for (uint64_t seed = 0; seed < Seeds(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    RandomTars random(seed, /*implied=*/true,
+                      /*replace_directories=*/false);
+    const std::string tar = random.Layer().mixed;
+    TestDir ours;
+    ASSERT_OK(Unpack(tar, ours, {.format = LayerFormat::kPlain}));
+    TestDir theirs;
+    const std::string command = absl::StrCat(
+        "umask 022; tar -x -P -p --delay-directory-restore --numeric-owner "
+        "--same-owner --warning=no-timestamp --xattrs "
+        "--xattrs-include='*' -C ",
+        theirs.path());
+    FILE* pipe = ::popen(command.c_str(), "we");
+    ASSERT_NE(pipe, nullptr);
+    ::fwrite(tar.data(), 1, tar.size(), pipe);
+    EXPECT_EQ(::pclose(pipe), 0);
+    ExpectSameTrees(ours, theirs.path(), random.implied());
+  }
+}
+
+TEST(UnpackDifferentialTest, UmociMakesTheSameTree) {
+  ASSERT_NO_FATAL_FAILURE(RequireProgram("umoci"));
+  for (uint64_t seed = 100; seed < 100 + Seeds(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    RandomTars random(seed, /*implied=*/false,
+                      /*replace_directories=*/true);
+    TestImage image;
+    image.names = {"latest"};
+    TestLayers ours(LayerFormat::kPlain);
+    for (int i = 0; i < 3; ++i) {
+      const RandomLayer layer = random.Layer();
+      ASSERT_OK(ours.Add(layer.mixed));
+      image.layers.push_back(layer.whiteouts_first);
+    }
+    TestDir theirs;
+    theirs.MakeDir("layout");
+    OciArchive({image}).WriteTo(theirs.path("layout"));
+    EXPECT_EQ(::system(absl::StrCat("umask 022; umoci --log=error raw unpack "
+                                    "--image ",
+                                    theirs.path("layout"), ":latest ",
+                                    theirs.path("rootfs"))
+                           .c_str()),
+              0);
+    ExpectSameTrees(ours.top(), theirs.path("rootfs"), random.implied());
+  }
+}
+
+// Wherever whiteouts stand, and in whatever format a layer is unpacked.
+TEST(UnpackDifferentialTest, OrderAndFormatMakeNoDifference) {
+  for (uint64_t seed = 200; seed < 200 + Seeds(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    RandomTars random(seed, /*implied=*/true,
+                      /*replace_directories=*/true);
+    TestLayers plain(LayerFormat::kPlain);
+    TestLayers first;
+    TestLayers mixed;
+    TestLayers last(LayerFormat::kOverlayUser);
+    for (int i = 0; i < 3; ++i) {
+      const RandomLayer layer = random.Layer();
+      ASSERT_OK(plain.Add(layer.mixed));
+      ASSERT_OK(first.Add(layer.whiteouts_first));
+      ASSERT_OK(mixed.Add(layer.mixed));
+      ASSERT_OK(last.Add(layer.whiteouts_last));
+    }
+    ASSERT_OK_AND_ASSIGN(const std::string expected, plain.Merged());
+    for (const TestLayers* layers : {&first, &mixed, &last}) {
+      ASSERT_OK_AND_ASSIGN(const std::string merged, layers->Merged());
+      const std::string difference =
+          Difference(Common(merged, {}), Common(expected, {}));
+      EXPECT_TRUE(difference.empty()) << difference;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace caisson::layer
