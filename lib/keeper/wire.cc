@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/sys/local_socket.h"
 #include "lib/sys/memfd.h"
 #include "lib/sys/open.h"
 
@@ -69,17 +69,11 @@ absl::Status Send(BorrowedFd socket,
   for (const BorrowedFd fd : descriptors) fds.push_back(fd.get());
   char byte = 0;
   iovec iov = {.iov_base = &byte, .iov_len = 1};
-  std::string control(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
   msghdr message = {};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-  memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  sys::SentDescriptors sent_descriptors(fds);
+  sent_descriptors.AddTo(message);
   ssize_t sent;
   do {
     sent = ::sendmsg(socket.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -112,19 +106,7 @@ absl::StatusOr<std::optional<Received>> Receive(BorrowedFd socket) {
     return ErrnoError(errno, "recvmsg(keeper)", {.step = kStep});
   }
   if (size == 0) return Gone();
-  std::vector<UniqueFd> fds;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-      continue;
-    }
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
-      fds.emplace_back(fd);
-    }
-  }
+  std::vector<UniqueFd> fds = sys::TakeDescriptors(message);
   if ((message.msg_flags & MSG_CTRUNC) != 0) {
     return absl::ResourceExhaustedError(
         "the receiver of a message has no room for its descriptors "

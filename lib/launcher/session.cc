@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -82,17 +81,11 @@ absl::Status SendRequest(BorrowedFd control, Request request,
                          const Deadline& deadline) {
   request.version = kProtocolVersion;
   iovec iov = {.iov_base = &request, .iov_len = sizeof(request)};
-  std::string buffer(CMSG_SPACE(fds.size() * sizeof(int)), '\0');
   msghdr message = {};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  message.msg_control = buffer.data();
-  message.msg_controllen = buffer.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-  memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  sys::SentDescriptors descriptors(fds);
+  descriptors.AddTo(message);
   if (SendMessage(control, message, deadline) >= 0) return absl::OkStatus();
   const int error = errno;
   if (error == EAGAIN) return NoAnswer(deadline.timeout());
@@ -194,17 +187,7 @@ absl::StatusOr<Message> ReceiveMessage(BorrowedFd socket,
     return ErrnoError(errno, "recvmsg(launcher)", {.step = "launcher"});
   }
   if (size <= 0) return Dead("recvmsg(launcher)");
-  std::vector<UniqueFd> received;
-  const cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  if (rights != nullptr && rights->cmsg_level == SOL_SOCKET &&
-      rights->cmsg_type == SCM_RIGHTS) {
-    const size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int number;
-      memcpy(&number, CMSG_DATA(rights) + i * sizeof(int), sizeof(number));
-      received.emplace_back(number);
-    }
-  }
+  std::vector<UniqueFd> received = sys::TakeDescriptors(header);
   if (fds != nullptr) *fds = std::move(received);
   if (size != sizeof(message) || message.version != kProtocolVersion) {
     return absl::FailedPreconditionError(absl::StrCat(

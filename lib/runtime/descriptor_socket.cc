@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -10,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/sys/local_socket.h"
 #include "lib/sys/open.h"
 
 namespace caisson::runtime {
@@ -53,16 +53,10 @@ absl::StatusOr<UniqueFd> Connect(const char* step, const std::string& path) {
 absl::Status Send(const char* step, const std::string& path,
                   absl::string_view text, BorrowedFd descriptor) {
   ASSIGN_OR_RETURN(const UniqueFd socket, Connect(step, path));
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
   const int fd = descriptor.get();
-  memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+  sys::SentDescriptors descriptors(absl::MakeConstSpan(&fd, 1));
+  msghdr message = {};
+  descriptors.AddTo(message);
   while (!text.empty()) {
     iovec iov = {.iov_base = const_cast<char*>(text.data()),
                  .iov_len = text.size()};

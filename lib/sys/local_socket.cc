@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -72,6 +73,10 @@ absl::StatusOr<UniqueFd> ConnectAt(BorrowedFd directory, absl::string_view name,
   if (error == 0) return socket;
   const absl::Status status =
       SocketError(error, "connect", directory_path, name, step);
+  // The name is gone before whoever listened is, or not there yet.
+  if (error != ECONNREFUSED && error != EAGAIN && error != ENOENT) {
+    return status;
+  }
   absl::Status unavailable = absl::UnavailableError(status.message());
   status.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
     unavailable.SetPayload(type, payload);
@@ -86,6 +91,42 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> SocketPair(
     return ErrnoError(errno, "socketpair(SOCK_SEQPACKET)", {.step = step});
   }
   return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
+}
+
+SentDescriptors::SentDescriptors(absl::Span<const int> descriptors)
+    : control_(CMSG_SPACE(descriptors.size() * sizeof(int)), '\0') {
+  msghdr message = {};
+  AddTo(message);
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
+  memcpy(CMSG_DATA(header), descriptors.data(),
+         descriptors.size() * sizeof(int));
+}
+
+void SentDescriptors::AddTo(msghdr& message) {
+  message.msg_control = control_.data();
+  message.msg_controllen = control_.size();
+}
+
+std::vector<UniqueFd> TakeDescriptors(const msghdr& message) {
+  std::vector<UniqueFd> descriptors;
+  // The macros want what they do not change.
+  auto* const all = const_cast<msghdr*>(&message);
+  for (cmsghdr* header = CMSG_FIRSTHDR(all); header != nullptr;
+       header = CMSG_NXTHDR(all, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+      continue;
+    }
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
+      descriptors.emplace_back(fd);
+    }
+  }
+  return descriptors;
 }
 
 }  // namespace caisson::sys
