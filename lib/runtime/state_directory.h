@@ -18,7 +18,7 @@
 
 namespace caisson::runtime {
 
-inline constexpr uint32_t kRecordVersion = 1;
+inline constexpr uint32_t kRecordVersion = 2;
 
 // INVALID_ARGUMENT unless `id` can be a container's: letters, digits and
 // "_+.-", at most 1024, and neither "." nor "..".

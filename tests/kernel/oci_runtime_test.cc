@@ -894,6 +894,11 @@ TEST_F(OciRuntimeTest, UnreadableRecordIsRemovedByForce) {
   ASSERT_OK_AND_ASSIGN(const OciProcess process, Create());
   const std::string record = directory_ + "/state/web/state.pb";
   const std::string text = ReadText(record);
+  // Of another version: field 1 is 1.
+  std::ofstream(record) << "\x08\x01";
+  EXPECT_THAT(runtime_->Delete("web"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("is of version 1; this library knows")));
   std::ofstream(record) << "\xff";
   EXPECT_THAT(runtime_->Delete("web"),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("state.pb")));
