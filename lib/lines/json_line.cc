@@ -5,8 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-
 namespace caisson::lines {
 namespace {
 
@@ -73,9 +71,14 @@ void AppendEscaped(std::string& json, char c) {
       json += "\\\\";
       return;
     default:
-      absl::StrAppend(&json, "\\u00",
-                      absl::Hex(static_cast<uint8_t>(c), absl::kZeroPad2));
+      break;
   }
+  // By hand: a program may write nothing but NULs.
+  constexpr char kDigits[] = "0123456789abcdef";
+  const auto byte = static_cast<uint8_t>(c);
+  const char escaped[] = {
+      '\\', 'u', '0', '0', kDigits[byte >> 4], kDigits[byte & 0xf]};
+  json.append(escaped, sizeof(escaped));
 }
 
 // nlohmann's parser does not recurse: only memory grows with the depth, by no
