@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/events/event_line.h"
@@ -22,6 +24,8 @@ namespace {
 
 constexpr char kStep[] = "event";
 constexpr off_t kMaxFileSize = 1 << 20;
+// With a process that was stopped while it wrote an event.
+constexpr absl::Duration kPatience = absl::Seconds(2);
 
 absl::Status EventError(int error, absl::string_view call) {
   return ErrnoError(error, absl::StrCat(call, "(", Quoted(kEventFile), ")"),
@@ -92,9 +96,18 @@ absl::Status AppendLocked(BorrowedFd directory, const ContainerEvent& event) {
 }  // namespace
 
 absl::Status AppendEvent(BorrowedFd directory, const ContainerEvent& event) {
-  ASSIGN_OR_RETURN(const UniqueFd lock, OpenLock(directory));
-  RETURN_IF_ERROR(sys::LockExclusive(lock.borrow(), kEventLock));
-  return AppendLocked(directory, event);
+  const Deadline deadline(kPatience);
+  for (absl::Duration pause = absl::Microseconds(100);;
+       pause = std::min(pause * 2, absl::Milliseconds(10))) {
+    ASSIGN_OR_RETURN(const bool written, TryAppendEvent(directory, event));
+    if (written) return absl::OkStatus();
+    if (deadline.expired()) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          Quoted(kEventLock), " has been locked by another process for ",
+          absl::FormatDuration(kPatience), "; is it stopped?"));
+    }
+    absl::SleepFor(pause);
+  }
 }
 
 absl::StatusOr<bool> TryAppendEvent(BorrowedFd directory,

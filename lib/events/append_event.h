@@ -11,9 +11,9 @@ namespace caisson::events {
 
 // Appends `event` to the events in `directory`. All of it is written or, after
 // an error, nothing that a reader takes for an event; not synced. Waits for
-// other processes that do the same. A time of absl::Time() (1970) is replaced
-// by that of the call. An event of more than 1 MiB is INVALID_ARGUMENT.
-// Thread-safe.
+// other processes that do the same, two seconds at most. A time of absl::Time()
+// (1970) is replaced by that of the call. An event of more than 1 MiB is
+// INVALID_ARGUMENT. Thread-safe.
 absl::Status AppendEvent(BorrowedFd directory, const ContainerEvent& event);
 // The same without waiting: false if another process writes.
 absl::StatusOr<bool> TryAppendEvent(BorrowedFd directory,
