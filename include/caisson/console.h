@@ -21,7 +21,9 @@
 #include <poll.h>
 #include <termios.h>
 
+#include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "caisson/process.h"
@@ -36,10 +38,23 @@ class Console final {
   Console(const Process& process, BorrowedFd input, BorrowedFd output);
   // The same with the master of a terminal (OciProcess::terminal).
   Console(BorrowedFd terminal, BorrowedFd input, BorrowedFd output);
+  // The same with pipes to and from a terminal that is elsewhere: `in` and
+  // `out` of ContainerStreams. Its size is Container::ResizeTerminal()'s.
+  Console(BorrowedFd to_terminal, BorrowedFd from_terminal, BorrowedFd input,
+          BorrowedFd output);
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
   // Restores the input's mode.
   ~Console();
+
+  // Characters of the input by which a person leaves the process alone, which
+  // does not get them: Docker's are "\x10\x11", Ctrl-P Ctrl-Q. Default: none.
+  void SetDetachKeys(std::string keys) { detach_keys_ = std::move(keys); }
+  // They were typed. The input is not read any more.
+  bool detached() const { return detached_; }
+
+  // The pipe from the terminal has ended.
+  bool ended() const { return !from_.valid(); }
 
   // Appends the two entries to poll for. While a side does not take what it is
   // sent, the other one is not read.
@@ -57,14 +72,20 @@ class Console final {
   void Drain();
 
  private:
+  void ReadInput();
   bool CopyOutput();
 
-  BorrowedFd terminal_;
+  BorrowedFd to_;
+  BorrowedFd from_;
   BorrowedFd input_;
   BorrowedFd output_;
+  BorrowedFd terminal_of_input_;
   bool raw_ = false;
   termios saved_ = {};
   std::string pending_;  // input that the terminal has not taken yet
+  std::string detach_keys_;
+  size_t matched_ = 0;  // of them: typed, and held back
+  bool detached_ = false;
 };
 
 // The size of the terminal behind `fd`; the default size if it is none.
