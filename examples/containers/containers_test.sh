@@ -107,6 +107,13 @@ expect 125 'see containers run --help' quiet run --nonesuch
   fail "much of it"
 expect 0 '^$' containers ps -aq
 
+# Whoever reads its output goes: so does the client, as Docker's.
+first=$(quiet run --rm --name endless busybox yes 2>"$work/err" | head -n 1)
+was 0 y 0 "$first"
+await grep -qs 'write to stdout: Broken pipe; the container goes on' "$work/err"
+expect 0 ' Up .* endless$' containers ps
+expect 0 '^endless$' containers rm -f endless
+
 # Options do what they say.
 expect 0 '^1 here$' env HERE=here "$program" --store "$work/store" run --network none \
   --cgroup-parent "$group" --rm -e A=1 -e HERE busybox sh -c 'echo $A $HERE'
@@ -218,7 +225,7 @@ wait "$pid"
 was 7 ready $? "$(<"$work/out")"
 in_terminal() { script -qec "stty rows 40 cols 100; '$program' --store '$work/store' $*" /dev/null; }
 run_options="--network none --cgroup-parent $group"
-output=$(in_terminal "run -it --rm $run_options busybox sh -c 'sleep 0.2; stty size; exit 3'" </dev/null)
+output=$(in_terminal "run -it --rm $run_options busybox sh -c 'stty size; exit 3'" </dev/null)
 was 3 '40 100' $? "$output"
 # Left alone with Ctrl-P Ctrl-Q, and attached to again.
 output=$({

@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/signalfd.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "caisson/console.h"
 #include "examples/containers/arguments.h"
+#include "examples/containers/call.h"
 
 namespace containers {
 namespace {
@@ -29,8 +29,8 @@ constexpr int kForwarded[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT,
                               SIGUSR1, SIGUSR2, SIGWINCH};
 // Of SIGINT and SIGTERM, after which this process gives up, as Docker's does.
 constexpr int kMaxRequests = 3;
-constexpr absl::Duration kEventTimeout = absl::Seconds(1);
-constexpr absl::Duration kRemovalTimeout = absl::Seconds(20);
+constexpr char kDetachKeys[] = "\x10\x11";  // Ctrl-P Ctrl-Q
+constexpr int kKilled = 137;
 
 // The next signal, 0 if there is none.
 int NextSignal(const UniqueFd& signals) {
@@ -49,32 +49,11 @@ bool WriteAll(int fd, absl::string_view text) {
   return true;
 }
 
-// The terminal of our input in raw mode, if it is one.
-class RawMode final {
- public:
-  RawMode() : active_(tcgetattr(STDIN_FILENO, &saved_) == 0) {
-    termios raw = saved_;
-    cfmakeraw(&raw);
-    if (active_) tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-  }
-  RawMode(const RawMode&) = delete;
-  RawMode& operator=(const RawMode&) = delete;
-  ~RawMode() {
-    if (active_) tcsetattr(STDIN_FILENO, TCSANOW, &saved_);
-  }
-
- private:
-  termios saved_ = {};
-  bool active_;
-};
-
 // Our input on its way to the program.
 class InputCopy final {
  public:
-  InputCopy(UniqueFd sink, bool terminal)
-      : sink_(std::move(sink)), terminal_(terminal) {}
+  explicit InputCopy(UniqueFd sink) : sink_(std::move(sink)) {}
 
-  bool left() const { return left_; }
   // One entry: to read, or to write what the program has not taken yet.
   pollfd Watch() const {
     if (!sink_.valid()) return {-1, 0, 0};
@@ -97,36 +76,32 @@ class InputCopy final {
   bool Read() {
     char buffer[4096];
     const ssize_t size = read(STDIN_FILENO, buffer, sizeof(buffer));
-    if (size < 0 && errno == EINTR) return true;
-    if (size <= 0) return false;
-    for (const char c : absl::string_view(buffer, static_cast<size_t>(size))) {
-      constexpr char kCtrlP = 0x10, kCtrlQ = 0x11;
-      if (terminal_ && held_ && c == kCtrlQ) left_ = true;
-      if (held_ && !left_) pending_ += kCtrlP;
-      held_ = terminal_ && c == kCtrlP && !left_;
-      if (left_) return false;
-      if (!held_) pending_ += c;
-    }
-    return true;
+    if (size < 0) return errno == EINTR;
+    pending_.assign(buffer, static_cast<size_t>(size));
+    return size > 0;
   }
 
   UniqueFd sink_;
-  bool terminal_;
-  bool held_ = false;  // a Ctrl-P, which a Ctrl-Q may follow
-  bool left_ = false;
   std::string pending_;
 };
 
-// One output stream; closes it at its end, or when nobody reads ours.
+// One output stream; closes it at its end.
 void CopyOutput(const pollfd& poll, UniqueFd& source, int sink) {
   if (poll.revents == 0) return;
   char buffer[65536];
   const ssize_t size = read(source.get(), buffer, sizeof(buffer));
   if (size < 0 && (errno == EINTR || errno == EAGAIN)) return;
-  if (size <= 0 ||
-      !WriteAll(sink, absl::string_view(buffer, static_cast<size_t>(size)))) {
+  if (size <= 0) {
     source.reset();
+    return;
   }
+  if (WriteAll(sink, absl::string_view(buffer, static_cast<size_t>(size)))) {
+    return;
+  }
+  throw Failure{
+      absl::StrCat("write to ", sink == STDOUT_FILENO ? "stdout" : "stderr",
+                   ": ", strerror(errno), "; the container goes on"),
+      1};
 }
 
 // Signals for the program; throws when there were too many.
@@ -162,77 +137,65 @@ UniqueFd CatchSignals() {
   return fd;
 }
 
-ExitWatch::ExitWatch(const caisson::ContainerStore& store,
-                     const caisson::Container& container)
-    : container_(container),
-      events_(Check(store.Events(
-          {.containers = {container.id()}, .actions = {"die", "destroy"}}))) {}
-
-caisson::BorrowedFd ExitWatch::Arm() {
-  auto fd = container_.ExitFd();
-  if (absl::IsNotFound(fd.status())) {
-    // It has ended and removed itself: one end of a pipe that is closed.
-    int pipe[2];
-    if (pipe2(pipe, O_CLOEXEC) != 0) throw Failure{"cannot make a pipe"};
-    exit_fd_.reset(pipe[0]);
-    close(pipe[1]);
-  } else {
-    exit_fd_ = Check(std::move(fd));
-  }
-  return exit_fd_.borrow();
+std::optional<caisson::TerminalSize> OwnTerminalSize() {
+  if (!isatty(STDOUT_FILENO)) return std::nullopt;
+  return caisson::SizeOfTerminal(BorrowedFd(STDOUT_FILENO));
 }
 
-void ExitWatch::ReadEvents(absl::Duration patience, bool removed) {
-  const absl::Time end = absl::Now() + patience;
-  while ((!code_ || (removed && !removed_)) && absl::Now() < end) {
-    for (const caisson::ContainerEvent& event :
-         Check(events_.Wait(end - absl::Now()))) {
-      removed_ |= event.action == "destroy";
-      const auto code = event.attributes.find("exitCode");
-      int number = 0;
-      if (!code_ && event.action == "die" && code != event.attributes.end() &&
-          absl::SimpleAtoi(code->second, &number)) {
-        code_ = number;
-      }
-    }
+int CodeOf(caisson::ContainerRun& run) {
+  const auto exit = run.Wait();
+  if (absl::IsUnavailable(exit.status())) {
+    PrintError(std::string(exit.status().message()));
+    return kKilled;
   }
+  return Check(exit).shell_code();
 }
 
-int ExitWatch::Wait(bool removed) {
-  // A keeper that was killed has told nothing; Wait() knows.
-  ReadEvents(kEventTimeout, /*removed=*/false);
-  if (!code_) return Check(container_.Wait());
-  if (removed) ReadEvents(kRemovalTimeout, /*removed=*/true);
-  return *code_;
+namespace {
+
+bool AttendTerminal(const caisson::Container& container,
+                    caisson::ContainerRun& run, const UniqueFd& signals) {
+  const caisson::ContainerStreams streams = run.TakeStreams();
+  caisson::Console console(streams.in.borrow(), streams.out.borrow(),
+                           BorrowedFd(STDIN_FILENO), BorrowedFd(STDOUT_FILENO));
+  console.SetDetachKeys(kDetachKeys);
+  int requests = 0;
+  for (bool ended = false; !ended || !console.ended();) {
+    // poll(2) leaves out what is -1.
+    std::vector<pollfd> polls = {{ended ? -1 : run.exit_fd().get(), POLLIN, 0},
+                                 {signals.get(), POLLIN, 0}};
+    const size_t first = polls.size();
+    console.Watch(polls);
+    if (poll(polls.data(), polls.size(), -1) < 0) continue;
+    if (polls[0].revents != 0) ended = true;
+    Forward(signals, container, /*terminal=*/true, requests);
+    console.Handle(&polls[first]);
+    if (console.detached()) return false;
+  }
+  return true;
 }
 
-bool Attend(const caisson::Container& container,
-            caisson::ContainerStreams streams, bool terminal,
-            caisson::BorrowedFd exit_fd, const UniqueFd& signals) {
-  std::optional<RawMode> raw;
-  if (terminal) {
-    // Of one that has ended, nobody needs the size.
-    container.ResizeTerminal(caisson::SizeOfTerminal(BorrowedFd(STDOUT_FILENO)))
-        .IgnoreError();
-    if (streams.in.valid()) raw.emplace();
-  }
-  InputCopy input(std::move(streams.in), terminal);
+}  // namespace
+
+bool Attend(const caisson::Container& container, caisson::ContainerRun& run,
+            bool terminal, const UniqueFd& signals) {
+  if (terminal) return AttendTerminal(container, run, signals);
+  caisson::ContainerStreams streams = run.TakeStreams();
+  InputCopy input(std::move(streams.in));
   int requests = 0;
   for (bool ended = false;
        !ended || streams.out.valid() || streams.err.valid();) {
-    // poll(2) leaves out what is -1.
-    pollfd polls[] = {{ended ? -1 : exit_fd.get(), POLLIN, 0},
+    pollfd polls[] = {{ended ? -1 : run.exit_fd().get(), POLLIN, 0},
                       {signals.get(), POLLIN, 0},
                       {streams.out.get(), POLLIN, 0},
                       {streams.err.get(), POLLIN, 0},
                       input.Watch()};
     if (poll(polls, std::size(polls), -1) < 0) continue;
     if (polls[0].revents != 0) ended = true;
-    Forward(signals, container, terminal, requests);
+    Forward(signals, container, /*terminal=*/false, requests);
     CopyOutput(polls[2], streams.out, STDOUT_FILENO);
     CopyOutput(polls[3], streams.err, STDERR_FILENO);
     input.Handle(polls[4]);
-    if (input.left()) return false;
   }
   return true;
 }

@@ -4,7 +4,6 @@
 
 #include <optional>
 
-#include "absl/time/time.h"
 #include "caisson/container.h"
 #include "caisson/unique_fd.h"
 
@@ -15,35 +14,18 @@ namespace containers {
 // are meant for.
 caisson::UniqueFd CatchSignals();
 
-// Learns how a container's next run ends. To be made before the run: one that
-// removes itself may be gone before anybody can ask it.
-class ExitWatch final {
- public:
-  ExitWatch(const caisson::ContainerStore& store,
-            const caisson::Container& container);
-
-  // To be called once it runs; readable when it does not any more.
-  caisson::BorrowedFd Arm();
-  // The exit code. With `removed` it also waits until the container, which
-  // removes itself, is gone.
-  int Wait(bool removed);
-
- private:
-  void ReadEvents(absl::Duration patience, bool removed);
-
-  const caisson::Container& container_;
-  caisson::ContainerEvents events_;
-  caisson::UniqueFd exit_fd_;
-  std::optional<int> code_;
-  bool removed_ = false;
-};
+// The size of the terminal that a person sits at, or that of none.
+std::optional<caisson::TerminalSize> OwnTerminalSize();
 
 // Moves bytes between the container and this process's own streams, and passes
 // signals on, until it has ended. With a terminal, Ctrl-P Ctrl-Q leaves it
-// alone: false then.
-bool Attend(const caisson::Container& container,
-            caisson::ContainerStreams streams, bool terminal,
-            caisson::BorrowedFd exit_fd, const caisson::UniqueFd& signals);
+// alone: false then. Throws if nobody reads what it writes, as Docker's command
+// line does; the container goes on.
+bool Attend(const caisson::Container& container, caisson::ContainerRun& run,
+            bool terminal, const caisson::UniqueFd& signals);
+
+// The exit code of a run that has ended.
+int CodeOf(caisson::ContainerRun& run);
 
 // The same for a program that Exec() has started with a terminal.
 int AttendExec(caisson::ContainerExec& exec, bool interactive,

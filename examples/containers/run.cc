@@ -28,18 +28,13 @@ void RequireTerminal() {
 }
 
 // Starts it and stays with it to its end.
-int StartInForeground(const caisson::ContainerStore& store,
-                      const caisson::Container& container, bool input) {
+int StartInForeground(const caisson::Container& container, bool input) {
   const caisson::ContainerInfo info = Check(container.Inspect());
   const caisson::UniqueFd signals = CatchSignals();
-  ExitWatch exit(store, container);
-  caisson::ContainerStreams streams =
-      CheckStarted(container.StartAttached({.in = input}));
-  if (!Attend(container, std::move(streams), info.spec.terminal, exit.Arm(),
-              signals)) {
-    return 0;
-  }
-  return exit.Wait(info.spec.auto_remove);
+  caisson::ContainerRun run = CheckStarted(container.StartAttached(
+      {.in = input, .terminal_size = OwnTerminalSize()}));
+  if (!Attend(container, run, info.spec.terminal, signals)) return 0;
+  return CodeOf(run);
 }
 
 }  // namespace
@@ -60,12 +55,15 @@ int Run(const Call& call) {
       Switch('d', "detach", "leave it alone; print its id", detach));
   const auto words = call.Parse(flags);
   caisson::ContainerSpec spec = spec_flags.Finish(words);
+  if (spec.terminal) {
+    spec.terminal_size = OwnTerminalSize().value_or(spec.terminal_size);
+  }
   if (!detach && spec.terminal && spec.open_stdin) RequireTerminal();
   spec.stdin_once = spec.open_stdin && !detach;
 
   const caisson::ContainerStore store = call.Containers();
   const caisson::Container container = Check(store.Create(spec));
-  if (!detach) return StartInForeground(store, container, spec.open_stdin);
+  if (!detach) return StartInForeground(container, spec.open_stdin);
   if (const absl::Status started = container.Start(); !started.ok()) {
     CheckStarted(absl::StatusOr<int>(started));
   }
@@ -85,7 +83,7 @@ int Start(const Call& call) {
   }
   if (names.size() != 1) throw Failure{"-a and -i are for one container"};
   const caisson::ContainerStore store = call.Containers();
-  return StartInForeground(store, Check(store.Find(names[0])), interactive);
+  return StartInForeground(Check(store.Find(names[0])), interactive);
 }
 
 int Attach(const Call& call) {
@@ -96,14 +94,10 @@ int Attach(const Call& call) {
   const caisson::Container container = Check(store.Find(words[0]));
   const caisson::ContainerInfo info = Check(container.Inspect());
   const caisson::UniqueFd signals = CatchSignals();
-  ExitWatch exit(store, container);
-  caisson::ContainerStreams streams =
-      Check(container.Attach({.in = !no_stdin}));
-  if (!Attend(container, std::move(streams), info.spec.terminal, exit.Arm(),
-              signals)) {
-    return 0;
-  }
-  return exit.Wait(info.spec.auto_remove);
+  caisson::ContainerRun run = Check(
+      container.Attach({.in = !no_stdin, .terminal_size = OwnTerminalSize()}));
+  if (!Attend(container, run, info.spec.terminal, signals)) return 0;
+  return CodeOf(run);
 }
 
 int Exec(const Call& call) {

@@ -106,6 +106,34 @@ struct ContainerAttachOptions {
   bool in = true;
   bool out = true;
   bool err = true;
+  // With a terminal: its size, from the program's first instruction on.
+  std::optional<TerminalSize> terminal_size;
+};
+
+// One run of a container, which somebody started or is attached to: its streams
+// and its end. The container goes on if this object is destroyed.
+// Thread-compatible.
+class [[nodiscard]] ContainerRun final {
+ public:
+  ContainerRun(ContainerRun&&) noexcept;
+  ContainerRun& operator=(ContainerRun&&) noexcept;
+  ~ContainerRun();
+
+  ContainerStreams TakeStreams();
+
+  // Readable once the program has ended.
+  BorrowedFd exit_fd() const;
+  // How the program ended, also if it will be started again. Of a container
+  // with ContainerSpec::auto_remove nothing is left when this returns, so read
+  // the streams before. DEADLINE_EXCEEDED; UNAVAILABLE if the keeper was
+  // killed, and the container with it.
+  absl::StatusOr<ExitStatus> Wait(absl::Time deadline = absl::InfiniteFuture());
+
+ private:
+  friend class Container;
+  struct State;
+  explicit ContainerRun(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 struct ContainerExecSpec {
@@ -202,15 +230,16 @@ class [[nodiscard]] Container final {
   // and PERMISSION_DENIED of the program are those of Launcher::Start(): see
   // ExecFailure().
   absl::Status Start() const;
-  // The same, attached before the first byte is written.
-  absl::StatusOr<ContainerStreams> StartAttached(
+  // The same, attached before the first byte is written, and with the end of
+  // this very run, however soon it comes.
+  absl::StatusOr<ContainerRun> StartAttached(
       const ContainerAttachOptions& options = {}) const;
 
   // Connects to the streams of the program. What is written from now on goes to
   // everyone who is attached; one who does not read for so long that 1 MiB
   // waits for him makes the program wait. At the program's end `out` and `err`
   // end, too. Of the past, see Logs().
-  absl::StatusOr<ContainerStreams> Attach(
+  absl::StatusOr<ContainerRun> Attach(
       const ContainerAttachOptions& options = {}) const;
   // FAILED_PRECONDITION without a terminal.
   absl::Status ResizeTerminal(TerminalSize size) const;
@@ -234,7 +263,7 @@ class [[nodiscard]] Container final {
   // Waits until the program has ended, also if it will be started again, and
   // returns ContainerInfo::exit_code; at once if it does not run.
   // DEADLINE_EXCEEDED. Of one with ContainerSpec::auto_remove it may be too
-  // late: its end is among the events (ContainerStore::Events()).
+  // late: see StartAttached().
   absl::StatusOr<int> Wait(absl::Time deadline = absl::InfiniteFuture()) const;
   // The same for a host with a loop: readable when the program has ended; then
   // call Wait().

@@ -71,7 +71,7 @@ enum class HealthStatus {
   kNone,      // there is no check
   kStarting,  // no probe has succeeded, and not enough have failed
   kHealthy,
-  kUnhealthy,
+  kUnhealthy,  // or the container has ended
 };
 // "none", "starting", "healthy", "unhealthy".
 absl::string_view HealthStatusName(HealthStatus status);

@@ -65,6 +65,7 @@ struct ContainerSpec {
 
   // ---- The streams ---------------------------------------------------------
   bool terminal = false;
+  TerminalSize terminal_size;  // of each run, until somebody changes it
   // Standard input stays open for those who attach; otherwise it is /dev/null.
   bool open_stdin = false;
   // It is closed when the first who had attached to it closes it.

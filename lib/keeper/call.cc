@@ -50,9 +50,9 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakePipe() {
   return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
 }
 
-absl::Status StartKeeper(const ContainerDirectory& directory, HeldLock held,
-                         Request::Start start,
-                         absl::Span<const BorrowedFd> streams) {
+absl::StatusOr<UniqueFd> StartKeeper(const ContainerDirectory& directory,
+                                     HeldLock held, Request::Start start,
+                                     absl::Span<const BorrowedFd> streams) {
   constexpr int kSeals =
       F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   RETURN_IF_ERROR(CheckFileSize(KeeperImage().size()));
@@ -94,8 +94,9 @@ absl::Status StartKeeper(const ContainerDirectory& directory, HeldLock held,
   // So that it is no keeper any more when this returns.
   if (!status.ok()) {
     AwaitEnd(sockets.first.borrow(), deadline).IgnoreError();
+    return status;
   }
-  return status;
+  return std::move(sockets.first);
 }
 
 absl::StatusOr<UniqueFd> Ask(const ContainerDirectory& directory,

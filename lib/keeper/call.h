@@ -25,11 +25,12 @@ inline constexpr absl::Duration kAnswerTimeout = absl::Minutes(1);
 absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakePipe();
 
 // Makes a keeper and has it start the container: returns when the program
-// executes, or why it does not; nothing of the keeper is left then. `held` is
-// Lock(), and given back once there is a keeper. Precondition: there was none.
-absl::Status StartKeeper(const ContainerDirectory& directory, HeldLock held,
-                         Request::Start start,
-                         absl::Span<const BorrowedFd> streams);
+// executes, with the connection to the keeper, or why it does not; nothing of
+// the keeper is left then. `held` is Lock(), and given back once there is a
+// keeper. Precondition: there was none.
+absl::StatusOr<UniqueFd> StartKeeper(const ContainerDirectory& directory,
+                                     HeldLock held, Request::Start start,
+                                     absl::Span<const BorrowedFd> streams);
 
 // A connection on which `request` was sent; invalid if there is no keeper.
 absl::StatusOr<UniqueFd> Ask(const ContainerDirectory& directory,

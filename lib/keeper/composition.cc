@@ -288,9 +288,10 @@ absl::StatusOr<SecurityPolicy> MakePolicy(const ContainerSpec& spec) {
 
 // ---- The process -----------------------------------------------------------
 
-void UseStreams(const ContainerSpec& spec, ProcessSpec& process) {
+void UseStreams(const CompositionOptions& options, ProcessSpec& process) {
+  const ContainerSpec& spec = *options.spec;
   if (spec.terminal) {
-    process.terminal = TerminalSize{};
+    process.terminal = options.terminal_size;
     return;
   }
   process.in = spec.open_stdin ? Stdio::Pipe() : Stdio::Null();
@@ -326,7 +327,7 @@ absl::Status Composition::ComposeImage(const CompositionOptions& options) {
   process.cgroup = &*group_;
   process.network = endpoint();
   process.security = &*security_;
-  UseStreams(spec, process);
+  UseStreams(options, process);
   additional_groups_ = spec.additional_groups;
   ulimits_ = spec.ulimits;
   ASSIGN_OR_RETURN(process_, options.launcher->Start(process));
@@ -342,7 +343,7 @@ absl::Status Composition::ComposeBundle(const CompositionOptions& options) {
                                              .launcher = options.launcher,
                                              .cgroup = &*group_}));
   ProcessSpec& process = parts_->spec();
-  if (!process.terminal) UseStreams(*options.spec, process);
+  UseStreams(options, process);
   ASSIGN_OR_RETURN(process_, options.launcher->Start(process));
   return absl::OkStatus();
 }

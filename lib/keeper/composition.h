@@ -51,6 +51,7 @@ struct CompositionOptions {
   const StoreDirectory* store = nullptr;
   const Places* places = nullptr;
   Launcher* launcher = nullptr;
+  TerminalSize terminal_size;
   // The address and the ports of the run before, which it gets again if they
   // are free.
   const StateRecord* previous = nullptr;

@@ -31,6 +31,7 @@ struct StreamEnds {
   ContainerStreams ours;
   std::vector<UniqueFd> theirs;
   keeper::Streams which;
+  bool removes_itself = false;
 
   std::vector<BorrowedFd> borrowed() const {
     std::vector<BorrowedFd> all;
@@ -42,6 +43,12 @@ struct StreamEnds {
 absl::StatusOr<StreamEnds> MakeStreams(const ContainerAttachOptions& options,
                                        const ContainerSpec& spec) {
   StreamEnds ends;
+  ends.which.set_wait(true);
+  ends.removes_itself = spec.auto_remove;
+  if (options.terminal_size) {
+    ends.which.set_rows(options.terminal_size->rows);
+    ends.which.set_columns(options.terminal_size->columns);
+  }
   if (options.in && spec.open_stdin) {
     ASSIGN_OR_RETURN(auto pipe, keeper::MakePipe());
     ends.theirs.push_back(std::move(pipe.first));
@@ -69,10 +76,10 @@ absl::StatusOr<StreamEnds> MakeStreams(const ContainerAttachOptions& options,
 
 absl::StatusOr<Answered> Container::State::Call(
     const Request& request, absl::Span<const BorrowedFd> descriptors,
-    absl::Duration timeout) const {
+    absl::Duration timeout, UniqueFd* kept) const {
   const Deadline deadline(timeout);
   for (;;) {
-    ASSIGN_OR_RETURN(const UniqueFd connection,
+    ASSIGN_OR_RETURN(UniqueFd connection,
                      keeper::Ask(directory, request, descriptors));
     if (!connection.valid()) return NotRunning();
     auto answered = keeper::ReadAnswer(connection.borrow(), deadline);
@@ -80,6 +87,7 @@ absl::StatusOr<Answered> Container::State::Call(
     if (absl::IsUnavailable(answered.status()) && !deadline.expired()) continue;
     RETURN_IF_ERROR(answered.status());
     RETURN_IF_ERROR(StatusOf(answered->reply));
+    if (kept != nullptr) *kept = std::move(connection);
     return answered;
   }
 }
@@ -106,9 +114,9 @@ absl::StatusOr<ContainerInfo> Container::Inspect() const {
 
 // ---- Its life --------------------------------------------------------------
 
-absl::Status Container::State::Start(absl::Span<const BorrowedFd> streams,
-                                     const keeper::Streams& which,
-                                     int restart_count) const {
+absl::StatusOr<UniqueFd> Container::State::Start(
+    absl::Span<const BorrowedFd> streams, const keeper::Streams& which,
+    int restart_count) const {
   Request request;
   Request::Start& start = *request.mutable_start();
   start.set_store(store->directory.path());
@@ -119,14 +127,15 @@ absl::Status Container::State::Start(absl::Span<const BorrowedFd> streams,
   *start.mutable_attach() = which;
   for (;;) {
     // One whose program has ended may not have ended yet.
-    ASSIGN_OR_RETURN(const UniqueFd connection,
+    ASSIGN_OR_RETURN(UniqueFd connection,
                      keeper::Ask(directory, request, streams));
     if (connection.valid()) {
       const auto answered = keeper::ReadAnswer(
           connection.borrow(), Deadline(absl::InfiniteDuration()));
       if (absl::IsUnavailable(answered.status())) continue;
       RETURN_IF_ERROR(answered.status());
-      return StatusOf(answered->reply);
+      RETURN_IF_ERROR(StatusOf(answered->reply));
+      return connection;
     }
     ASSIGN_OR_RETURN(HeldLock lock, directory.Lock());
     ASSIGN_OR_RETURN(const keeper::Observed observed,
@@ -141,27 +150,39 @@ absl::Status Container::State::Start(absl::Span<const BorrowedFd> streams,
 }
 
 absl::Status Container::Start() const {
-  return state_->Start({}, keeper::Streams(), /*restart_count=*/0);
+  return state_->Start({}, keeper::Streams(), /*restart_count=*/0).status();
 }
 
-absl::StatusOr<ContainerStreams> Container::StartAttached(
+absl::StatusOr<ContainerRun> Container::StartAttached(
     const ContainerAttachOptions& options) const {
   ASSIGN_OR_RETURN(const ContainerInfo info, Inspect());
   ASSIGN_OR_RETURN(StreamEnds ends, MakeStreams(options, info.spec));
-  RETURN_IF_ERROR(
+  ASSIGN_OR_RETURN(
+      UniqueFd connection,
       state_->Start(ends.borrowed(), ends.which, /*restart_count=*/0));
-  return std::move(ends.ours);
+  return ContainerRun(std::make_unique<ContainerRun::State>(
+      ContainerRun::State{.streams = std::move(ends.ours),
+                          .connection = std::move(connection),
+                          .removes_itself = ends.removes_itself,
+                          .exit = std::nullopt}));
 }
 
-absl::StatusOr<ContainerStreams> Container::Attach(
+absl::StatusOr<ContainerRun> Container::Attach(
     const ContainerAttachOptions& options) const {
   ASSIGN_OR_RETURN(const ContainerInfo info, Inspect());
   ASSIGN_OR_RETURN(StreamEnds ends, MakeStreams(options, info.spec));
   Request request;
   *request.mutable_attach() = ends.which;
+  UniqueFd connection;
   RETURN_IF_ERROR(
-      state_->Call(request, ends.borrowed(), keeper::kAnswerTimeout).status());
-  return std::move(ends.ours);
+      state_
+          ->Call(request, ends.borrowed(), keeper::kAnswerTimeout, &connection)
+          .status());
+  return ContainerRun(std::make_unique<ContainerRun::State>(
+      ContainerRun::State{.streams = std::move(ends.ours),
+                          .connection = std::move(connection),
+                          .removes_itself = ends.removes_itself,
+                          .exit = std::nullopt}));
 }
 
 absl::Status Container::ResizeTerminal(TerminalSize size) const {

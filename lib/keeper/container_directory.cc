@@ -10,7 +10,9 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "caisson/container.h"
+#include "lib/base/deadline.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/sys/directory.h"
@@ -41,6 +43,23 @@ absl::Status FileError(int error, absl::string_view call,
                        const std::string& path) {
   return ErrnoError(error, absl::StrCat(call, "(", Quoted(path), ")"),
                     {.step = kStep, .path = path});
+}
+
+// No event tells that a lock is free, but to a thread that does nothing else.
+absl::Status LockWithin(BorrowedFd file, const std::string& path,
+                        absl::Duration patience) {
+  const Deadline deadline(patience);
+  for (absl::Duration pause = absl::Milliseconds(1);;
+       pause = std::min(pause * 2, absl::Milliseconds(20))) {
+    ASSIGN_OR_RETURN(const bool locked, sys::TryLockExclusive(file, path));
+    if (locked) return absl::OkStatus();
+    if (deadline.expired()) {
+      return absl::DeadlineExceededError(
+          absl::StrCat(Quoted(path), " has been locked by another process for ",
+                       absl::FormatDuration(patience), "; is it stopped?"));
+    }
+    absl::SleepFor(pause);
+  }
 }
 
 template <typename Message>
@@ -96,10 +115,11 @@ absl::StatusOr<UniqueFd> ContainerDirectory::OpenLock(const char* name) const {
   return FileError(errno, "open", absl::StrCat(path_, "/", name));
 }
 
-absl::StatusOr<HeldLock> ContainerDirectory::Lock() const {
+absl::StatusOr<HeldLock> ContainerDirectory::Lock(
+    absl::Duration patience) const {
   ASSIGN_OR_RETURN(UniqueFd lock, OpenLock(kLock));
   RETURN_IF_ERROR(
-      sys::LockExclusive(lock.borrow(), absl::StrCat(path_, "/", kLock)));
+      LockWithin(lock.borrow(), absl::StrCat(path_, "/", kLock), patience));
   struct stat stat;
   if (::fstat(lock.get(), &stat) != 0) {
     return FileError(errno, "fstat", absl::StrCat(path_, "/", kLock));
@@ -268,12 +288,13 @@ absl::StatusOr<std::vector<std::string>> StoreDirectory::Ids() const {
   return names;
 }
 
-absl::StatusOr<HeldLock> StoreDirectory::LockNames() const {
+absl::StatusOr<HeldLock> StoreDirectory::LockNames(
+    absl::Duration patience) const {
   UniqueFd lock(::openat(fd_.get(), kNamesLock,
                          O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
   const std::string path = absl::StrCat(path_, "/", kNamesLock);
   if (!lock.valid()) return FileError(errno, "open", path);
-  RETURN_IF_ERROR(sys::LockExclusive(lock.borrow(), path));
+  RETURN_IF_ERROR(LockWithin(lock.borrow(), path, patience));
   return lock;
 }
 

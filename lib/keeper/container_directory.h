@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "caisson/unique_fd.h"
 #include "lib/keeper/record.pb.h"
 
@@ -21,6 +22,11 @@ inline constexpr uint32_t kRecordVersion = 1;
 
 // A lock that ends with the object.
 using HeldLock = UniqueFd;
+
+// How long a lock is waited for. It is held for milliseconds, but whoever holds
+// it may have been stopped (SIGSTOP), and a keeper has other things to do.
+inline constexpr absl::Duration kLockPatience = absl::Minutes(1);
+inline constexpr absl::Duration kKeeperLockPatience = absl::Seconds(2);
 
 class ContainerDirectory final {
  public:
@@ -32,9 +38,10 @@ class ContainerDirectory final {
   BorrowedFd fd() const { return fd_.borrow(); }
 
   // For whoever changes the container, and for making and ending a keeper: held
-  // for milliseconds, and never while a keeper is waited for. NOT_FOUND if the
-  // container was removed.
-  absl::StatusOr<HeldLock> Lock() const;
+  // for milliseconds, and never while a keeper is waited for; also while the
+  // files of a container are copied that does not run. NOT_FOUND if the
+  // container was removed, DEADLINE_EXCEEDED.
+  absl::StatusOr<HeldLock> Lock(absl::Duration patience = kLockPatience) const;
 
   // A keeper holds this lock for as long as it lives; it begins and ends with
   // Lock() held. Precondition of the first: Lock() is held.
@@ -98,8 +105,9 @@ class StoreDirectory final {
   // Sorted. Also those without a record.
   absl::StatusOr<std::vector<std::string>> Ids() const;
 
-  // Names are changed by one process at a time.
-  absl::StatusOr<HeldLock> LockNames() const;
+  // Names are changed by one process at a time. DEADLINE_EXCEEDED.
+  absl::StatusOr<HeldLock> LockNames(
+      absl::Duration patience = kLockPatience) const;
   // ALREADY_EXISTS, naming the container that has it. A name that was left by
   // one that is gone is free. Precondition: LockNames() is held.
   absl::Status TakeName(const std::string& name, const std::string& id) const;

@@ -3,6 +3,7 @@
 #define CAISSON_LIB_KEEPER_CONTAINER_STATE_H_
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -27,15 +28,25 @@ struct Container::State {
   keeper::ContainerDirectory directory;
 
   // What the keeper answers; its error, or FAILED_PRECONDITION if there is no
-  // keeper.
+  // keeper. The connection goes to `kept`, if more is expected from it.
   absl::StatusOr<keeper::Answered> Call(
       const keeper::Request& request, absl::Span<const BorrowedFd> descriptors,
-      absl::Duration timeout) const;
+      absl::Duration timeout, UniqueFd* kept = nullptr) const;
   absl::Status NotRunning() const;
-  absl::Status Start(absl::Span<const BorrowedFd> streams,
-                     const keeper::Streams& which, int restart_count) const;
+  // The connection to the keeper, which tells the end if `which` wants that.
+  absl::StatusOr<UniqueFd> Start(absl::Span<const BorrowedFd> streams,
+                                 const keeper::Streams& which,
+                                 int restart_count) const;
   absl::StatusOr<Cgroup> Group() const;
   absl::Status AskToLeave() const;
+};
+
+struct ContainerRun::State {
+  ContainerStreams streams;
+  UniqueFd connection;
+  bool removes_itself = false;
+  bool removed = false;
+  std::optional<absl::StatusOr<ExitStatus>> exit;
 };
 
 }  // namespace caisson

@@ -134,8 +134,12 @@ absl::StatusOr<Container> ContainerStore::Create(
   std::optional<Bundle> bundle;
   if (!spec.bundle.empty()) {
     ASSIGN_OR_RETURN(bundle, Bundle::Load(spec.bundle));
-    spec.terminal =
-        bundle->config().process && bundle->config().process->terminal;
+    const auto& process = bundle->config().process;
+    spec.terminal = process && process->terminal;
+    if (process && process->console_size) {
+      spec.terminal_size = {.rows = process->console_size->height,
+                            .columns = process->console_size->width};
+    }
   }
   ASSIGN_OR_RETURN(const HeldLock names, store.LockNames());
   if (spec.name.empty()) {
@@ -330,9 +334,11 @@ absl::StatusOr<ContainerRecovery> ContainerStore::Recover() const {
     if (recovered.ok() && recovered->ended) recovery.ended.push_back(id);
     if (recovered.ok() && recovered->start) {
       const auto container = Find(id);
-      status = container.ok() ? container->state_->Start({}, keeper::Streams(),
-                                                         recovered->restarts)
-                              : container.status();
+      status = container.ok()
+                   ? container->state_
+                         ->Start({}, keeper::Streams(), recovered->restarts)
+                         .status()
+                   : container.status();
       if (status.ok()) recovery.started.push_back(id);
     }
     if (!status.ok()) {

@@ -77,6 +77,9 @@ absl::Status CheckBundle(const ContainerSpec& s) {
       {"oom_score_adj", s.oom_score_adj.has_value()},
       {"init", s.init},
       {"terminal", s.terminal},
+      {"terminal_size",
+       s.terminal_size.rows != unset.terminal_size.rows ||
+           s.terminal_size.columns != unset.terminal_size.columns},
       {"read_only", s.read_only},
       {"volumes", !s.volumes.empty()},
       {"tmpfs", !s.tmpfs.empty()},

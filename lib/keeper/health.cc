@@ -99,6 +99,10 @@ void HealthMonitor::OnStarted(absl::Time now) {
   state_.failing_streak = 0;
 }
 
+void HealthMonitor::OnEnded() {
+  if (enabled()) state_.status = HealthStatus::kUnhealthy;
+}
+
 std::optional<absl::Duration> HealthMonitor::NextProbeIn(absl::Time now) const {
   if (!enabled()) return std::nullopt;
   const bool starting = state_.status == HealthStatus::kStarting &&

@@ -42,6 +42,9 @@ class HealthMonitor final {
   // The container has started, for the first time or again.
   void OnStarted(absl::Time now);
 
+  // It has ended. Nobody asks any more, so it is unhealthy, as Docker has it.
+  void OnEnded();
+
   // From `now`, when the container has started, a probe has ended or a pause
   // is over. Nothing if there is no check.
   std::optional<absl::Duration> NextProbeIn(absl::Time now) const;

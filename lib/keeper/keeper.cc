@@ -54,6 +54,7 @@ Keeper::Keeper(StoreDirectory store, ContainerDirectory directory,
 void Keeper::Run() {
   const ConnectionPtr starter = std::make_shared<Connection>();
   starter->socket = std::move(task_.starter);
+  starter->waits = task_.request.attach().wait();
   const absl::Status started = Begin();
   if (!started.ok()) {
     // Whoever asked for the start waits for the end of this connection.
@@ -63,7 +64,9 @@ void Keeper::Run() {
     Send(starter->socket.borrow(), reply, {}).IgnoreError();
     return;
   }
-  Answer(starter, absl::OkStatus());
+  loop_.Watch(starter->socket.borrow(), POLLIN,
+              [this, starter] { OnRequest(starter); });
+  AnswerBegun(starter, absl::OkStatus());
   Listen();
   loop_.Watch(task_.termination.borrow(), POLLIN, [this] { OnTermination(); });
   loop_.Run();
@@ -121,6 +124,7 @@ absl::Status Keeper::LoadRecord() {
   ASSIGN_OR_RETURN(record_, directory_.ReadRecord());
   ASSIGN_OR_RETURN(spec_, FromRecord(record_.spec()));
   if (!decider_) decider_.emplace(spec_.restart, state_.restart_count());
+  if (!terminal_size_) terminal_size_ = spec_.terminal_size;
   return absl::OkStatus();
 }
 
@@ -148,6 +152,7 @@ absl::Status Keeper::StartRun() {
                                              .store = &store_,
                                              .places = &places_,
                                              .launcher = &*launcher_,
+                                             .terminal_size = *terminal_size_,
                                              .previous = &state_}));
   const Process& process = run_->process();
   state_.set_composing(false);
@@ -256,14 +261,15 @@ void Keeper::FinishRun(const ExitStatus& exit) {
   state_.set_stopped_by_user(stopped_by_user_);
   state_.set_interrupted(terminated_);
   state_.set_pid(0);
+  if (health_) {
+    health_->OnEnded();
+    state_.clear_health();
+    ToRecord(health_->state(), *state_.mutable_health());
+  }
   WriteState();
   if (exit.out_of_memory) Tell("oom");
   Tell("die", {{"exitCode", absl::StrCat(exit.shell_code())}});
-  for (auto* list : {&waiting_, &stopping_}) {
-    for (const ConnectionPtr& connection : std::exchange(*list, {})) {
-      Answer(connection, absl::OkStatus());
-    }
-  }
+  TellEnd();
 }
 
 // What comes after the end of a run, or after one that could not be started.
@@ -315,7 +321,7 @@ absl::Status Keeper::StartAgain() {
   absl::Status status = LoadRecord();
   if (status.ok()) status = StartRun();
   for (const ConnectionPtr& connection : std::exchange(restarting_, {})) {
-    Answer(connection, status);
+    AnswerBegun(connection, status);
   }
   if (status.ok()) return status;
   RecordFailure(status);
@@ -339,14 +345,17 @@ void Keeper::RecordFailure(const absl::Status& status) {
 
 void Keeper::End() {
   ended_ = true;
-  const auto lock = directory_.Lock();
+  // Whoever has been stopped with it does not keep this from ending.
+  const auto lock = directory_.Lock(kKeeperLockPatience);
   state_.set_keeper_pid(0);
   WriteState();
   directory_.RemoveSocket();
   log_.reset();
   FlushEvents();
   if (lock.ok() && spec_.auto_remove) {
-    RemoveContainer(store_, directory_, places_, /*volumes=*/true)
+    // If it fails, Recover() does it.
+    RemoveContainer(store_, directory_, places_, /*volumes=*/true,
+                    kKeeperLockPatience)
         .IgnoreError();
   }
   launcher_.reset();

@@ -50,6 +50,7 @@ class Keeper final {
  private:
   struct Connection {
     UniqueFd socket;
+    bool waits = false;  // for the end of the run, once that has begun
   };
   using ConnectionPtr = std::shared_ptr<Connection>;
   struct ExecJob {
@@ -94,19 +95,22 @@ class Keeper final {
   absl::Status HandleKill(int signal);
   absl::Status HandlePause(bool pause);
   absl::Status HandleUpdate(const Request::Update& update);
-  absl::Status HandleAttach(const Streams& streams,
-                            std::vector<UniqueFd>& descriptors);
+  void HandleAttach(const ConnectionPtr& connection, const Streams& streams,
+                    std::vector<UniqueFd> descriptors);
   void HandleExec(const ConnectionPtr& connection, const ExecRequest& exec,
                   std::vector<UniqueFd> descriptors);
   void HandleStats(const ConnectionPtr& connection);
   void AttachOutputs(const Streams& streams,
                      std::vector<UniqueFd>& descriptors);
+  absl::Status Resize(uint32_t rows, uint32_t columns);
   absl::StatusOr<Process> StartExec(const ExecRequest& exec,
                                     std::vector<UniqueFd>& descriptors);
   void OnExecClient(std::list<ExecJob>::iterator job);
   void OnExecExit(std::list<ExecJob>::iterator job);
   absl::Status Thaw();
   void Answer(const ConnectionPtr& connection, const absl::Status& status);
+  void AnswerBegun(const ConnectionPtr& connection, const absl::Status& status);
+  void TellEnd();
   void Close(const ConnectionPtr& connection);
   bool Alive() const { return run_ != nullptr; }
   bool HasEnded() const;
@@ -149,9 +153,11 @@ class Keeper final {
   std::vector<ConnectionPtr> waiting_;   // for the end of a run
   std::vector<ConnectionPtr> stopping_;  // for the end because of Stop
   std::vector<ConnectionPtr> restarting_;
+  std::vector<ConnectionPtr> removing_;  // told, and waiting for the removal
   std::list<ExecJob> execs_;
   uint64_t exec_serial_ = 0;
   std::optional<RestartDecider> decider_;
+  std::optional<TerminalSize> terminal_size_;  // the last one
   std::optional<HealthMonitor> health_;
   std::optional<Probe> probe_;
   Loop::Timer probe_timer_ = 0;

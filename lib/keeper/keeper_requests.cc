@@ -44,6 +44,12 @@ int64_t ReadCounter(absl::string_view interface, const char* file) {
   return value;
 }
 
+// Whether the other end was closed: whoever asked has given up, or was killed.
+bool HasLeft(BorrowedFd socket) {
+  pollfd poll = {.fd = socket.get(), .events = POLLRDHUP, .revents = 0};
+  return ::poll(&poll, 1, 0) > 0 && (poll.revents & (POLLRDHUP | POLLHUP)) != 0;
+}
+
 }  // namespace
 
 void Keeper::Accept() {
@@ -62,7 +68,7 @@ void Keeper::Accept() {
 }
 
 void Keeper::Close(const ConnectionPtr& connection) {
-  for (auto* list : {&waiting_, &stopping_, &restarting_}) {
+  for (auto* list : {&waiting_, &stopping_, &restarting_, &removing_}) {
     list->erase(std::remove(list->begin(), list->end(), connection),
                 list->end());
   }
@@ -82,6 +88,39 @@ void Keeper::Answer(const ConnectionPtr& connection,
   Close(connection);
 }
 
+// Of a start, or of whoever is attached: if he waits for the end of the run, he
+// is told that, too.
+void Keeper::AnswerBegun(const ConnectionPtr& connection,
+                         const absl::Status& status) {
+  if (!status.ok() || !connection->waits) {
+    Answer(connection, status);
+    return;
+  }
+  if (!connection->socket.valid()) return;
+  Send(connection->socket.borrow(), Reply(), {}).IgnoreError();
+  waiting_.push_back(connection);
+}
+
+// To all who wait for the end of the run.
+void Keeper::TellEnd() {
+  Reply reply;
+  reply.set_exit_code(state_.exit_code());
+  *reply.mutable_exit() = state_.exit();
+  for (auto* list : {&waiting_, &stopping_}) {
+    for (const ConnectionPtr& connection : std::exchange(*list, {})) {
+      if (!spec_.auto_remove || !connection->waits) {
+        Answer(connection, absl::OkStatus());
+      } else if (restart_at_once_) {
+        // Not removed yet, and not the last run either.
+        waiting_.push_back(connection);
+      } else {
+        Send(connection->socket.borrow(), reply, {}).IgnoreError();
+        removing_.push_back(connection);
+      }
+    }
+  }
+}
+
 void Keeper::OnRequest(const ConnectionPtr& connection) {
   auto received = Receive(connection->socket.borrow());
   if (absl::IsResourceExhausted(received.status())) {
@@ -93,6 +132,10 @@ void Keeper::OnRequest(const ConnectionPtr& connection) {
     return;
   }
   if (!*received) return;
+  if (HasLeft(connection->socket.borrow())) {
+    Close(connection);
+    return;
+  }
   Request request;
   if (!request.ParseFromString((*received)->bytes)) {
     Answer(connection, absl::InvalidArgumentError(
@@ -167,14 +210,11 @@ void Keeper::HandleAlive(const ConnectionPtr& connection,
       HandleExec(connection, request.exec(), std::move(descriptors));
       return;
     case Request::kAttach:
-      Answer(connection, HandleAttach(request.attach(), descriptors));
+      HandleAttach(connection, request.attach(), std::move(descriptors));
       return;
     case Request::kResize:
-      Answer(
-          connection,
-          run_->process().ResizeTerminal(
-              {.rows = static_cast<uint16_t>(request.resize().rows()),
-               .columns = static_cast<uint16_t>(request.resize().columns())}));
+      Answer(connection,
+             Resize(request.resize().rows(), request.resize().columns()));
       return;
     case Request::kStats:
       HandleStats(connection);
@@ -194,6 +234,7 @@ void Keeper::HandleStart(const ConnectionPtr& connection,
                "container ", Quoted(spec_.name), " is running already")));
     return;
   }
+  connection->waits = start.attach().wait();
   AttachOutputs(start.attach(), descriptors);
   decider_.emplace(spec_.restart);
   state_.set_restart_count(0);
@@ -303,7 +344,7 @@ absl::Status Keeper::HandlePause(bool pause) {
 }
 
 absl::Status Keeper::HandleUpdate(const Request::Update& update) {
-  ASSIGN_OR_RETURN(const HeldLock lock, directory_.Lock());
+  ASSIGN_OR_RETURN(const HeldLock lock, directory_.Lock(kKeeperLockPatience));
   ASSIGN_OR_RETURN(const ContainerRecord before, directory_.ReadRecord());
   ASSIGN_OR_RETURN(const CgroupLimits limits, FromRecord(update.limits()));
   ASSIGN_OR_RETURN(const ContainerRecord after, UpdatedRecord(before, update));
@@ -323,8 +364,21 @@ absl::Status Keeper::HandleUpdate(const Request::Update& update) {
   return absl::OkStatus();
 }
 
+// Of the run that goes on, and of those that follow.
+absl::Status Keeper::Resize(uint32_t rows, uint32_t columns) {
+  const TerminalSize size = {.rows = static_cast<uint16_t>(rows),
+                             .columns = static_cast<uint16_t>(columns)};
+  if (Alive()) RETURN_IF_ERROR(run_->process().ResizeTerminal(size));
+  terminal_size_ = size;
+  return absl::OkStatus();
+}
+
 void Keeper::AttachOutputs(const Streams& streams,
                            std::vector<UniqueFd>& descriptors) {
+  if (streams.rows() != 0 && streams.columns() != 0) {
+    // Without a terminal, nobody needs the size.
+    Resize(streams.rows(), streams.columns()).IgnoreError();
+  }
   UniqueFd in = streams.in() ? Take(descriptors) : UniqueFd();
   if (streams.out()) out_->Attach(Take(descriptors));
   if (streams.err()) err_->Attach(Take(descriptors));
@@ -336,16 +390,19 @@ void Keeper::AttachOutputs(const Streams& streams,
   }
 }
 
-absl::Status Keeper::HandleAttach(const Streams& streams,
-                                  std::vector<UniqueFd>& descriptors) {
+void Keeper::HandleAttach(const ConnectionPtr& connection,
+                          const Streams& streams,
+                          std::vector<UniqueFd> descriptors) {
   const size_t expected = (streams.in() ? 1 : 0) + (streams.out() ? 1 : 0) +
                           (streams.err() ? 1 : 0);
   if (descriptors.size() != expected) {
-    return absl::InvalidArgumentError("descriptors are missing");
+    Answer(connection, absl::InvalidArgumentError("descriptors are missing"));
+    return;
   }
   AttachOutputs(streams, descriptors);
   Tell("attach");
-  return absl::OkStatus();
+  connection->waits = streams.wait();
+  AnswerBegun(connection, absl::OkStatus());
 }
 
 void Keeper::HandleStats(const ConnectionPtr& connection) {

@@ -45,7 +45,8 @@ absl::Status RemoveVolumes(const ContainerRecord& record,
 
 absl::Status RemoveContainer(const StoreDirectory& store,
                              const ContainerDirectory& directory,
-                             const Places& places, bool volumes) {
+                             const Places& places, bool volumes,
+                             absl::Duration patience) {
   ASSIGN_OR_RETURN(const ContainerRecord record, directory.ReadRecord());
   if (!record.image_id().empty()) {
     RETURN_IF_ERROR(RemoveWritable(record.id(), places));
@@ -53,7 +54,7 @@ absl::Status RemoveContainer(const StoreDirectory& store,
   RETURN_IF_ERROR(ReleaseVolumes(store, record, places));
   if (volumes) RETURN_IF_ERROR(RemoveVolumes(record, places));
   {
-    ASSIGN_OR_RETURN(const HeldLock names, store.LockNames());
+    ASSIGN_OR_RETURN(const HeldLock names, store.LockNames(patience));
     store.DropName(record.spec().name(), record.id());
   }
   RETURN_IF_ERROR(directory.Remove());

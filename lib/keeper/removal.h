@@ -10,10 +10,12 @@ namespace caisson::keeper {
 
 // Removes what it has written, its name and its directory, and with `volumes`
 // its anonymous volumes. After a failure the container is still there, and can
-// be removed again. Preconditions: Lock() is held, and nothing runs.
+// be removed again. Waits for the lock of names as long as `patience`.
+// Preconditions: Lock() is held, and nothing runs.
 absl::Status RemoveContainer(const StoreDirectory& store,
                              const ContainerDirectory& directory,
-                             const Places& places, bool volumes);
+                             const Places& places, bool volumes,
+                             absl::Duration patience = kLockPatience);
 
 // The same without a record, of one whose creation or removal was cut off.
 absl::Status RemoveUnfinished(const StoreDirectory& store,

@@ -160,6 +160,8 @@ void ProgramToRecord(const ContainerSpec& from, Spec& to) {
   CAISSON_SET(oom_score_adj)
   to.set_init(from.init);
   to.set_terminal(from.terminal);
+  to.set_terminal_rows(from.terminal_size.rows);
+  to.set_terminal_columns(from.terminal_size.columns);
   to.set_open_stdin(from.open_stdin);
   to.set_stdin_once(from.stdin_once);
 }
@@ -240,6 +242,11 @@ void ProgramFromRecord(const Spec& from, ContainerSpec& to) {
   CAISSON_GET(oom_score_adj)
   to.init = from.init();
   to.terminal = from.terminal();
+  if (from.terminal_rows() != 0 && from.terminal_columns() != 0) {
+    to.terminal_size = {
+        .rows = static_cast<uint16_t>(from.terminal_rows()),
+        .columns = static_cast<uint16_t>(from.terminal_columns())};
+  }
   to.open_stdin = from.open_stdin();
   to.stdin_once = from.stdin_once();
 }

@@ -74,7 +74,8 @@ absl::Status KeepOne(const TestRoot& root) {
   spec.open_stdin = true;
   spec.network = "none";
   ASSIGN_OR_RETURN(const Container container, store.Create(spec));
-  ASSIGN_OR_RETURN(const ContainerStreams streams, container.StartAttached());
+  ASSIGN_OR_RETURN(ContainerRun run, container.StartAttached());
+  const ContainerStreams streams = run.TakeStreams();
   const std::pair<std::vector<std::string>, int> checks[] = {
       {{"sh", "-c", kCheckDescriptors}, 79},
       {{"awk", kCheckSignals, "/proc/self/status"}, 78}};
@@ -89,9 +90,9 @@ absl::Status KeepOne(const TestRoot& root) {
   if (::write(streams.in.get(), "\n", 1) != 1) {
     return absl::InternalError("write");
   }
-  ASSIGN_OR_RETURN(const int code, container.Wait());
-  if (code != 5) {
-    return absl::InternalError(absl::StrCat("exit code ", code, ", not 5"));
+  ASSIGN_OR_RETURN(const ExitStatus exit, run.Wait());
+  if (exit.shell_code() != 5) {
+    return absl::InternalError(absl::StrCat("it ", exit.ToString()));
   }
   return container.Remove();
 }

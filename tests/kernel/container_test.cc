@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -451,7 +452,8 @@ TEST_F(ContainerTest, AttachedFromTheFirstByteOn) {
   ContainerSpec spec = Spec("echo first; cat; echo last >&2");
   spec.open_stdin = spec.stdin_once = true;
   ASSERT_OK_AND_ASSIGN(const Container container, store_->Create(spec));
-  ASSERT_OK_AND_ASSIGN(ContainerStreams streams, container.StartAttached());
+  ASSERT_OK_AND_ASSIGN(ContainerRun run, container.StartAttached());
+  ContainerStreams streams = run.TakeStreams();
   // More than the pipes hold.
   const std::string much(300'000, 'x');
   std::thread writer([&] {
@@ -461,7 +463,57 @@ TEST_F(ContainerTest, AttachedFromTheFirstByteOn) {
   EXPECT_EQ(ReadAll(streams.out), "first\n" + much);
   writer.join();
   EXPECT_EQ(ReadAll(streams.err), "last\n");
-  EXPECT_EQ(container.Wait(absl::Now() + kPatience).value_or(-1), 0);
+  ASSERT_OK_AND_ASSIGN(const ExitStatus exit,
+                       run.Wait(absl::Now() + kPatience));
+  EXPECT_TRUE(exit.success());
+}
+
+TEST_F(ContainerTest, TheEndOfARunIsNeverMissed) {
+  ContainerSpec spec = Spec("read x; exit 7");
+  spec.open_stdin = true;
+  ASSERT_OK_AND_ASSIGN(const Container container, store_->Create(spec));
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_OK_AND_ASSIGN(ContainerRun run, container.StartAttached());
+    const ContainerStreams streams = run.TakeStreams();
+    ASSERT_OK_AND_ASSIGN(ContainerRun other, container.Attach());
+    EXPECT_THAT(run.Wait(absl::Now()),
+                StatusIs(absl::StatusCode::kDeadlineExceeded, _));
+    ASSERT_OK(sys::WriteAll(streams.in.borrow(), "go\n", "stdin"));
+    pollfd poll = {run.exit_fd().get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&poll, 1, 20000), 1);
+    EXPECT_EQ(run.Wait().value().code, 7);
+    EXPECT_EQ(run.Wait().value().code, 7);
+    EXPECT_EQ(other.Wait().value().code, 7);
+  }
+  // Nor by one that does not run any more, or not yet.
+  EXPECT_THAT(container.Attach(),
+              StatusIs(absl::StatusCode::kFailedPrecondition, _));
+  ASSERT_OK_AND_ASSIGN(ContainerRun killed, container.StartAttached());
+  ASSERT_EQ(::kill(Info(container).keeper_pid, SIGKILL), 0);
+  EXPECT_THAT(
+      killed.Wait(absl::Now() + kPatience),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("keeper was killed")));
+
+  // The end of one that removes itself is known, and that it is gone.
+  spec.auto_remove = true;
+  spec.name = "short";
+  for (const char* script : {"exit 7", "kill -9 $$", "exec sleep 100"}) {
+    spec.command = {"sh", "-c", script};
+    spec.init = true;
+    ASSERT_OK_AND_ASSIGN(const Container gone, store_->Create(spec));
+    ASSERT_OK_AND_ASSIGN(ContainerRun run, gone.StartAttached());
+    if (script[0] == 'e' && script[2] == 'e') {
+      ASSERT_OK(gone.Restart(absl::ZeroDuration()));
+      EXPECT_THAT(run.Wait(absl::Now()),
+                  StatusIs(absl::StatusCode::kDeadlineExceeded, _));
+      ASSERT_OK(gone.Kill());
+    }
+    ASSERT_OK_AND_ASSIGN(const ExitStatus exit,
+                         run.Wait(absl::Now() + kPatience));
+    EXPECT_EQ(exit.shell_code(), script[2] == 'i' ? 7 : 137);
+    EXPECT_THAT(store_->Find("short"),
+                StatusIs(absl::StatusCode::kNotFound, _));
+  }
 }
 
 TEST_F(ContainerTest, ManyAreAttachedAndOneIsSlow) {
@@ -469,9 +521,11 @@ TEST_F(ContainerTest, ManyAreAttachedAndOneIsSlow) {
       "echo ready; read x; head -c 3000000 /dev/zero | tr '\\0' y; echo end");
   spec.open_stdin = true;
   ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  ASSERT_OK_AND_ASSIGN(ContainerStreams slow, container.Attach());
-  ASSERT_OK_AND_ASSIGN(ContainerStreams quick,
+  ASSERT_OK_AND_ASSIGN(ContainerRun slow_run, container.Attach());
+  ContainerStreams slow = slow_run.TakeStreams();
+  ASSERT_OK_AND_ASSIGN(ContainerRun quick_run,
                        container.Attach({.in = false, .err = false}));
+  ContainerStreams quick = quick_run.TakeStreams();
   EXPECT_FALSE(quick.in.valid());
   EXPECT_FALSE(quick.err.valid());
   ASSERT_OK(sys::WriteAll(slow.in.borrow(), "go\n", "stdin"));
@@ -493,15 +547,34 @@ TEST_F(ContainerTest, ManyAreAttachedAndOneIsSlow) {
 TEST_F(ContainerTest, ATerminal) {
   ContainerSpec spec = Spec("stty size; read x; stty size; echo got $x");
   spec.terminal = true;
+  spec.terminal_size = {.rows = 30, .columns = 90};
   spec.open_stdin = true;
   ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  ASSERT_OK_AND_ASSIGN(ContainerStreams streams, container.Attach());
+  ASSERT_OK_AND_ASSIGN(ContainerRun run, container.Attach());
+  const ContainerStreams streams = run.TakeStreams();
   EXPECT_FALSE(streams.err.valid());
   ASSERT_OK(container.ResizeTerminal({.rows = 50, .columns = 132}));
   ASSERT_OK(sys::WriteAll(streams.in.borrow(), "it\n", "terminal"));
   EXPECT_THAT(ReadAll(streams.out), HasSubstr("50 132\r\ngot it\r\n"));
   EXPECT_EQ(container.Wait(absl::Now() + kPatience).value_or(-1), 0);
-  EXPECT_THAT(LogText(container), HasSubstr("24 80"));
+  EXPECT_THAT(LogText(container), HasSubstr("30 90"));
+
+  // Of one who is attached from the start, and of those who come later.
+  ASSERT_OK_AND_ASSIGN(
+      ContainerRun sized,
+      container.StartAttached(
+          {.terminal_size = TerminalSize{.rows = 60, .columns = 160}}));
+  EXPECT_TRUE(
+      Await([&] { return absl::StrContains(LogText(container), "60 160"); }));
+  ASSERT_OK_AND_ASSIGN(
+      ContainerRun second,
+      container.Attach(
+          {.in = false, .terminal_size = TerminalSize{.rows = 61}}));
+  const ContainerStreams there = sized.TakeStreams();
+  ASSERT_OK(sys::WriteAll(there.in.borrow(), "on\n", "terminal"));
+  const std::string out = ReadAll(there.out);
+  EXPECT_THAT(out, ::testing::StartsWith("60 160\r\n"));
+  EXPECT_THAT(out, HasSubstr("61 80\r\ngot on\r\n"));
 }
 
 TEST_F(ContainerTest, LogsAreFollowedToTheEnd) {
@@ -709,7 +782,11 @@ TEST_F(ContainerTest, Health) {
                       "health_status: unhealthy") == 1;
   }));
   EXPECT_THAT(Actions(container.id()), Contains("health_status: healthy"));
+  ASSERT_OK(Sh(container, "touch /well"));
+  EXPECT_TRUE(Await(
+      [&] { return Info(container).health.status == HealthStatus::kHealthy; }));
   ASSERT_OK(container.Stop());
+  EXPECT_EQ(Info(container).health.status, HealthStatus::kUnhealthy);
 }
 
 TEST_F(ContainerTest, UpdatesLimitsWhileItRunsAndNot) {
@@ -1049,16 +1126,88 @@ TEST_F(ContainerTest, StopsThatMeetOthers) {
   EXPECT_EQ(Info(container).status, ContainerStatus::kRunning);
 
   // Who asks again gives it no more time.
+  const absl::Time begin = absl::Now();
   std::thread first([&] { EXPECT_OK(container.Stop(absl::Seconds(1))); });
   std::vector<std::thread> others;
-  for (int i = 0; i < 5; ++i) {
+  for (const absl::Duration grace : {absl::InfiniteDuration(), kPatience}) {
     absl::SleepFor(absl::Milliseconds(100));
-    others.emplace_back(
-        [&] { EXPECT_OK(container.Stop(absl::InfiniteDuration())); });
+    others.emplace_back([&, grace] { EXPECT_OK(container.Stop(grace)); });
   }
   first.join();
   for (std::thread& other : others) other.join();
   EXPECT_EQ(Info(container).exit_code, 137);
+  EXPECT_LT(absl::Now() - begin, kPatience / 2);
+}
+
+TEST_F(ContainerTest, WhoHasGivenUpIsNotServed) {
+  ASSERT_OK_AND_ASSIGN(const Container container, Ready(Spec(kForever)));
+  const pid_t keeper = Info(container).keeper_pid;
+  ASSERT_EQ(::kill(keeper, SIGSTOP), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    Sh(container, "touch /unwanted").status().IgnoreError();
+    ::_exit(0);
+  }
+  // It has sent its request and waits.
+  EXPECT_TRUE(Await([&] {
+    return absl::StartsWith(
+        sys::ReadFileAt(BorrowedFd(AT_FDCWD),
+                        absl::StrCat("/proc/", child, "/syscall"),
+                        /*resolve=*/0, 1000)
+            .value_or(""),
+        absl::StrCat(SYS_ppoll, " "));
+  }));
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  ASSERT_EQ(::kill(keeper, SIGCONT), 0);
+  ASSERT_OK_AND_ASSIGN(const Ran ran, Sh(container, "ls /"));
+  EXPECT_THAT(ran.out, Not(HasSubstr("unwanted")));
+  EXPECT_THAT(Actions(container.id()),
+              ElementsAre("create", "start", "exec_start", "exec_die"));
+}
+
+// Somebody is stopped while he holds all locks of files that there are.
+TEST_F(ContainerTest, LocksOfOthersDoNotStopAKeeper) {
+  ContainerSpec spec = Spec(kForever);
+  spec.auto_remove = true;
+  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
+  std::vector<UniqueFd> locks;
+  for (const std::string& name :
+       {container.id() + "/lock", std::string("names.lock"),
+        std::string("events.lock")}) {
+    ASSERT_OK_AND_ASSIGN(
+        UniqueFd lock,
+        sys::Open(absl::StrCat(options_.path, "/", name), O_RDWR));
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    ASSERT_EQ(::fcntl(lock.get(), F_OFD_SETLK, &whole), 0);
+    locks.push_back(std::move(lock));
+  }
+  ASSERT_OK(container.Kill());
+  EXPECT_TRUE(Await([&] { return Info(container).keeper_pid == 0; }));
+  EXPECT_EQ(Info(container).exit_code, 137);
+  locks.clear();
+  ASSERT_OK(store_->Recover());
+  EXPECT_THAT(container.Inspect(), StatusIs(absl::StatusCode::kNotFound, _));
+}
+
+TEST_F(ContainerTest, NamesThatKilledProcessesLeft) {
+  ContainerSpec spec = Spec("true");
+  spec.name = "one";
+  ASSERT_OK_AND_ASSIGN(const Container one, store_->Create(spec));
+  const std::string names = options_.path + "/names/";
+  // Of one that was never made or is gone, and of one with another name.
+  std::filesystem::create_symlink(std::string(64, 'a'), names + "ghost");
+  std::filesystem::create_symlink(one.id(), names + "other");
+  for (const char* name : {"ghost", "other"}) {
+    EXPECT_THAT(store_->Find(name), StatusIs(absl::StatusCode::kNotFound, _));
+    spec.name = name;
+    ASSERT_OK_AND_ASSIGN(const Container made, store_->Create(spec));
+    EXPECT_EQ(store_->Find(name).value().id(), made.id());
+  }
+  std::filesystem::create_symlink(one.id(), names + "third");
+  ASSERT_OK(store_->Recover());
+  EXPECT_FALSE(std::filesystem::is_symlink(names + "third"));
+  EXPECT_TRUE(std::filesystem::is_symlink(names + "one"));
 }
 
 TEST_F(ContainerTest, WhoIsAttachedMayGoAway) {
