@@ -39,6 +39,9 @@ int Events(const Call& call);
 int Inspect(const Call& call);
 int Port(const Call& call);
 
+// copy.cc
+int Cp(const Call& call);
+
 // processes.cc
 int Top(const Call& call);
 int Stats(const Call& call);

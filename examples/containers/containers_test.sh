@@ -173,11 +173,23 @@ expect 0 '^web$' containers update -m 80m --pids-limit 40 web
 expect 0 ' / 80.0MiB' containers stats --no-stream web
 expect 0 '^$' containers rename web site
 expect 1 'no container "web"' containers inspect web
+mkdir -p "$work/files/sub" && echo one >"$work/files/sub/a" && echo two >"$work/files/b"
+expect 0 '^$' containers cp "$work/files" site:/tmp
+expect 0 '^$' containers cp "$work/files/." site:/tmp/new
+expect 0 '^$' containers cp "$work/files/b" site:/tmp/new/sub/a
+expect 0 '^one two two$' containers exec site sh -c 'echo $(cat /tmp/files/sub/a /tmp/new/sub/a /tmp/new/b)'
+expect 0 '^$' containers cp site:/tmp/new "$work/copy"
+expect 0 '^new/sub/a$' tar -t -f <(containers cp site:/tmp/new -)
+[[ $(<"$work/copy/sub/a") == two ]] || fail "cp to the host"
+expect 1 'none' containers cp site:/none "$work/copy"
+expect 1 'one of the two is' containers cp "$work/copy" "$work/copy2"
 expect 0 '^site$' containers restart -t 5 site
 expect 1 'stop it, or remove it with force' containers rm site
 expect 0 '^site$' containers kill -s TERM site
 expect 0 '^3$' containers wait site
 expect 0 'Exited \(3\) .* site$' containers ps -a
+expect 0 '^$' containers cp site:/tmp/new/b "$work/later"
+[[ $(<"$work/later") == two ]] || fail "cp from a stopped container"
 expect 0 '^site$' containers start site
 expect 0 '^site$' containers stop -t 20 site
 expect 1 'no container "other"' containers stop other site

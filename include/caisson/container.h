@@ -47,6 +47,7 @@
 #include "caisson/container_policies.h"
 #include "caisson/container_spec.h"
 #include "caisson/process.h"
+#include "caisson/tree_copy.h"
 #include "caisson/unique_fd.h"
 
 namespace caisson {
@@ -207,6 +208,27 @@ struct ContainerFilter {
   std::string image;  // the reference it was created from, or the image's id
 };
 
+// The files of a container, for the functions of tree_copy.h. Of one that runs
+// it is the tree that it is in, with all that is mounted there. Of one that
+// does not, its root, with volumes and binds; as long as the object lives,
+// others who want to start or remove it wait. Thread-compatible.
+class [[nodiscard]] ContainerFiles final {
+ public:
+  ContainerFiles(ContainerFiles&&) noexcept;
+  ContainerFiles& operator=(ContainerFiles&&) noexcept;
+  ~ContainerFiles();
+
+  // O_PATH. A path that the container can influence is only to be looked up
+  // there with openat2(2) and RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS.
+  BorrowedFd root() const;
+
+ private:
+  friend class Container;
+  struct State;
+  explicit ContainerFiles(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
 // One container, by its id. Copies nothing and keeps nothing open but its
 // directory: every call looks anew, so any number of objects, threads and
 // processes may use one container. Thread-safe. The destructor leaves the
@@ -272,6 +294,16 @@ class [[nodiscard]] Container final {
   // FAILED_PRECONDITION if nothing is written down (ContainerLogOptions).
   absl::StatusOr<ContainerLogReader> Logs(
       const ContainerLogReadOptions& options = {}) const;
+
+  // `docker cp`, whether it runs or not. The options are those of tree_copy.h,
+  // and so are the errors; with ContainerSpec::ids the default owner of what
+  // CopyIn() makes is the container's root. A read-only root is written to
+  // where a volume is (EROFS elsewhere).
+  absl::Status CopyOut(absl::string_view path, BorrowedFd tar,
+                       const TreeCopyOptions& options = {}) const;
+  absl::Status CopyIn(BorrowedFd tar, absl::string_view directory,
+                      const TreeCopyOptions& options = {}) const;
+  absl::StatusOr<ContainerFiles> OpenFiles() const;
 
   absl::StatusOr<ContainerStats> Stats() const;
   // The processes of the container, in the host's pid namespace, ascending.

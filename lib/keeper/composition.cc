@@ -15,6 +15,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/cgroup/place.h"
 #include "lib/keeper/spec_record.h"
+#include "lib/spec/runtime_config.h"
 #include "lib/sys/open.h"
 #include "lib/sys/pidfd_open.h"
 
@@ -148,13 +149,22 @@ absl::Status Composition::UseVolumes(const CompositionOptions& options,
   return absl::OkStatus();
 }
 
+// Who may do what with the root.
+void Composition::UseOwner(const ContainerSpec& spec, RootFsOptions& root) {
+  root.read_only = spec.read_only;
+  if (!spec.selinux_label.empty()) root.mount_label = spec.selinux_label;
+  if (!spec.ids) return;
+  root.idmap_user_namespace = user_namespace_.borrow();
+  root.root_uid = root.root_gid = spec.ids->outside;
+  root.tty_group_mapped = spec.ids->inside + spec.ids->count > kTtyGroup;
+}
+
 absl::Status Composition::MakeRoot(const CompositionOptions& options) {
   const ContainerSpec& spec = *options.spec;
   RootFsOptions root;
   root.mounts = options.launcher->mounts();
   RETURN_IF_ERROR(UseFiles(options, root));
   RETURN_IF_ERROR(UseVolumes(options, root));
-  root.read_only = spec.read_only;
   root.shm_size_bytes = spec.shm_size_bytes;
   for (const std::string& text : spec.tmpfs) {
     ASSIGN_OR_RETURN(root.tmpfs.emplace_back(), ParseTmpfsMount(text));
@@ -169,12 +179,7 @@ absl::Status Composition::MakeRoot(const CompositionOptions& options) {
   root.hosts.insert(root.hosts.end(), spec.extra_hosts.begin(),
                     spec.extra_hosts.end());
   root.resolv_conf = spec.resolv_conf;
-  if (!spec.selinux_label.empty()) root.mount_label = spec.selinux_label;
-  if (spec.ids) {
-    root.idmap_user_namespace = user_namespace_.borrow();
-    root.root_uid = root.root_gid = spec.ids->outside;
-    root.tty_group_mapped = spec.ids->inside + spec.ids->count > kTtyGroup;
-  }
+  UseOwner(spec, root);
   ASSIGN_OR_RETURN(root_, RootFs::Create(root));
   return root_->MakeDirectory(options.record->working_dir(), 0755);
 }
@@ -354,6 +359,61 @@ absl::StatusOr<std::unique_ptr<Composition>> Composition::Start(
   RETURN_IF_ERROR(options.spec->bundle.empty() ? made->ComposeImage(options)
                                                : made->ComposeBundle(options));
   return made;
+}
+
+// A mount that lies in a tree is crossed by the kernel once the tree is in a
+// namespace, so there is a process with one, which is never started.
+absl::Status Composition::MountFiles(const CompositionOptions& options) {
+  const ContainerSpec& spec = *options.spec;
+  if (!spec.bundle.empty()) {
+    ASSIGN_OR_RETURN(bundle_, Bundle::Load(spec.bundle));
+    const std::string& path = bundle_->config().root.path;
+    ASSIGN_OR_RETURN(directory_,
+                     sys::Open(absl::StartsWith(path, "/")
+                                   ? path
+                                   : absl::StrCat(spec.bundle, "/", path),
+                               O_PATH | O_DIRECTORY));
+    return absl::OkStatus();
+  }
+  NamespaceOptions namespaces;
+  if (spec.ids) {
+    ASSIGN_OR_RETURN(user_namespace_,
+                     options.launcher->NewUserNamespace(*spec.ids));
+    ASSIGN_OR_RETURN(namespaces.user, sys::Duplicate(user_namespace_.borrow()));
+  }
+  ASSIGN_OR_RETURN(namespaces_, Namespace::Create(std::move(namespaces)));
+  RootFsOptions root;
+  root.mounts = options.launcher->mounts();
+  RETURN_IF_ERROR(UseFiles(options, root));
+  RETURN_IF_ERROR(UseVolumes(options, root));
+  root.own_mounts = {
+      .proc = false, .sys = false, .pts = false, .shm = false, .mqueue = false};
+  root.etc_files = false;
+  UseOwner(spec, root);
+  ASSIGN_OR_RETURN(root_, RootFs::Create(root));
+  ProcessSpec process;
+  process.argv = {"/"};
+  process.root = &*root_;
+  process.namespaces = &*namespaces_;
+  ASSIGN_OR_RETURN(process_, options.launcher->CreateProcess(process));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Composition>> Composition::Files(
+    const CompositionOptions& options) {
+  std::unique_ptr<Composition> made(new Composition());
+  RETURN_IF_ERROR(made->MountFiles(options));
+  return made;
+}
+
+absl::StatusOr<UniqueFd> Composition::OpenRoot() {
+  const RootFs* const root = root_    ? &*root_
+                             : parts_ ? parts_->spec().root
+                                      : nullptr;
+  if (root != nullptr) return root->Open("/", O_PATH | O_DIRECTORY);
+  if (directory_.valid()) return sys::Duplicate(directory_.borrow());
+  return absl::FailedPreconditionError(
+      "the bundle's program lives in no mount namespace of its own");
 }
 
 absl::StatusOr<Process> Composition::Exec(Launcher& launcher,

@@ -65,6 +65,10 @@ class Composition final {
   // anonymous volumes of the record.
   static absl::StatusOr<std::unique_ptr<Composition>> Start(
       const CompositionOptions& options);
+  // The files alone, of a container that does not run: its root, volumes and
+  // binds, as long as the object lives. Of a bundle, its root.
+  static absl::StatusOr<std::unique_ptr<Composition>> Files(
+      const CompositionOptions& options);
   Composition(const Composition&) = delete;
   Composition& operator=(const Composition&) = delete;
   ~Composition();
@@ -72,6 +76,9 @@ class Composition final {
   Process& process() { return *process_; }
   Cgroup* group() { return group_ ? &*group_ : nullptr; }
   NetEndpoint* endpoint() { return endpoint_ ? &*endpoint_ : nullptr; }
+
+  // The container's "/" (O_PATH), with what is mounted in it.
+  absl::StatusOr<UniqueFd> OpenRoot();
 
   // What a further program in the container is to be started with: the
   // container's variables, directory, user and policy.
@@ -89,7 +96,9 @@ class Composition final {
   absl::Status UseFiles(const CompositionOptions& options, RootFsOptions& root);
   absl::Status UseVolumes(const CompositionOptions& options,
                           RootFsOptions& root);
+  void UseOwner(const ContainerSpec& spec, RootFsOptions& root);
   absl::Status MakeRoot(const CompositionOptions& options);
+  absl::Status MountFiles(const CompositionOptions& options);
   absl::Status MakeNamespaces(const CompositionOptions& options);
   absl::Status MakeNetwork(const CompositionOptions& options);
   absl::Status MakeGroup(const CompositionOptions& options,

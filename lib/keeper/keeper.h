@@ -100,6 +100,7 @@ class Keeper final {
   void HandleExec(const ConnectionPtr& connection, const ExecRequest& exec,
                   std::vector<UniqueFd> descriptors);
   void HandleStats(const ConnectionPtr& connection);
+  void HandleRoot(const ConnectionPtr& connection);
   void AttachOutputs(const Streams& streams,
                      std::vector<UniqueFd>& descriptors);
   absl::Status Resize(uint32_t rows, uint32_t columns);

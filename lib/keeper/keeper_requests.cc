@@ -219,6 +219,9 @@ void Keeper::HandleAlive(const ConnectionPtr& connection,
     case Request::kStats:
       HandleStats(connection);
       return;
+    case Request::kRoot:
+      HandleRoot(connection);
+      return;
     default:
       Answer(connection, absl::UnimplementedError(
                              "the container's keeper is of another version"));
@@ -414,6 +417,16 @@ void Keeper::HandleStats(const ConnectionPtr& connection) {
     reply.set_sent_bytes(ReadCounter(endpoint->host_interface(), "rx_bytes"));
   }
   Send(connection->socket.borrow(), reply, {}).IgnoreError();
+  Close(connection);
+}
+
+void Keeper::HandleRoot(const ConnectionPtr& connection) {
+  const auto root = run_->OpenRoot();
+  if (!root.ok()) {
+    Answer(connection, root.status());
+    return;
+  }
+  Send(connection->socket.borrow(), Reply(), {root->borrow()}).IgnoreError();
   Close(connection);
 }
 

@@ -903,6 +903,95 @@ TEST_F(ContainerTest, Volumes) {
   ASSERT_OK(writable.Destroy());
 }
 
+TEST_F(ContainerTest, FilesGoInAndOut) {
+  ImportImage();
+  std::filesystem::create_directories(directory_ + "/bound");
+  ContainerSpec spec = {.image = "busybox"};
+  spec.command = {"sh", "-c", kForever};
+  spec.volumes = {"db:/data", directory_ + "/bound:/mnt/bound"};
+  spec.tmpfs = {"/scratch"};
+  spec.network = "none";
+  spec.cgroup_parent = Parent();
+  ASSERT_OK_AND_ASSIGN(const Container container, store_->Create(spec));
+  std::filesystem::create_directories(directory_ + "/host/sub");
+  std::ofstream(directory_ + "/host/sub/file") << "content";
+  ASSERT_OK_AND_ASSIGN(const UniqueFd host,
+                       sys::Open(directory_, O_PATH | O_DIRECTORY));
+  const std::string tar = directory_ + "/files.tar";
+  const auto open_tar = [&] {
+    return sys::Open(tar, O_RDWR | O_CREAT | O_CLOEXEC).value();
+  };
+  const auto read = [&](const std::string& path) {
+    std::string text;
+    std::ifstream(path) >> text;
+    return text;
+  };
+  // Whether it runs or not: the layer, a volume, and what is bound.
+  for (const bool runs : {false, true}) {
+    SCOPED_TRACE(runs);
+    if (runs) ASSERT_OK(container.Start());
+    std::vector<std::string> places = {"/etc", "/data", "/mnt/bound"};
+    if (runs) places.push_back("/scratch");
+    for (const std::string& place : places) {
+      SCOPED_TRACE(place);
+      std::filesystem::remove(tar);
+      ASSERT_OK(CopyOut(host.borrow(), "host/sub", open_tar().borrow()));
+      ASSERT_OK(container.CopyIn(open_tar().borrow(), place));
+      std::filesystem::remove(tar);
+      ASSERT_OK(container.CopyOut(place + "/sub/file", open_tar().borrow()));
+      std::filesystem::create_directories(directory_ + "/back");
+      ASSERT_OK(CopyIn(open_tar().borrow(), host.borrow(), "back"));
+      EXPECT_EQ(read(directory_ + "/back/file"), "content");
+      std::filesystem::remove_all(directory_ + "/back");
+    }
+    EXPECT_EQ(read(directory_ + "/bound/sub/file"), "content");
+    EXPECT_EQ(read(options_.volumes + "/volumes/db/data/sub/file"), "content");
+    EXPECT_THAT(container.CopyOut("/none", open_tar().borrow()),
+                StatusIs(absl::StatusCode::kNotFound, _));
+  }
+  ASSERT_OK_AND_ASSIGN(
+      const Ran ran,
+      Sh(container,
+         "cat /etc/sub/file /data/sub/file /mnt/bound/sub/file "
+         "/scratch/sub/file; ln -s / /data/up; ln -s /proc/1/root "
+         "/data/root; ls /scratch"));
+  EXPECT_EQ(ran.out, "contentcontentcontentcontentsub\n");
+  // A link leads where it leads the container, and no link of procfs leads on.
+  {
+    ASSERT_OK_AND_ASSIGN(const ContainerFiles files, container.OpenFiles());
+    std::ofstream(directory_ + "/host/secret") << "x";
+    ASSERT_OK(
+        Copy(host.borrow(), "host/secret", files.root(), "/data/up/made"));
+    EXPECT_FALSE(
+        Copy(host.borrow(), "host/secret", files.root(), "/data/root").ok());
+  }
+  ASSERT_OK(container.Stop());
+  ASSERT_OK_AND_ASSIGN(ContainerFiles open, container.OpenFiles());
+  std::optional<ContainerFiles> files(std::move(open));
+  EXPECT_OK(Copy(files->root(), "/data/up/made/secret", host.borrow(), ".",
+                 {.name = "again"}));
+  EXPECT_EQ(read(directory_ + "/again"), "x");
+  // Nobody starts it meanwhile.
+  std::atomic<bool> started{false};
+  std::thread starter([&] {
+    EXPECT_OK(container.Start());
+    started = true;
+  });
+  absl::SleepFor(absl::Milliseconds(50));
+  EXPECT_FALSE(started);
+  files.reset();
+  starter.join();
+
+  // What is read-only for the container is so for others.
+  spec = Spec("true");
+  spec.read_only = true;
+  spec.volumes = {"db:/data"};
+  ASSERT_OK_AND_ASSIGN(const Container sealed, store_->Create(spec));
+  ASSERT_OK_AND_ASSIGN(const ContainerFiles there, sealed.OpenFiles());
+  EXPECT_OK(Copy(host.borrow(), "host/secret", there.root(), "/data"));
+  EXPECT_FALSE(Copy(host.borrow(), "host/secret", there.root(), "/").ok());
+}
+
 TEST_F(ContainerTest, NetworksAndPods) {
   ContainerSpec spec = Spec("echo ready; exec nc -ll -p 80 -e cat");
   spec.network = absl::StrCat("ct", ::getpid());
