@@ -137,6 +137,7 @@ expect 0 '^[0-9a-f]{64}$' quiet create --name web --label tier=front -m 64m --cp
   --stop-timeout 7 busybox sh -c "$forever"
 expect 0 ' Created +web$' containers ps -a
 expect 1 'container "web" is not running' containers top web
+expect 1 'image "busybox" is used by the containers web' containers rmi busybox
 expect 0 '^web$' containers start web
 expect 1 'is running already' containers start web
 await prints ready containers logs web

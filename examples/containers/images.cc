@@ -69,6 +69,23 @@ int Images(const Call& call) {
   return 0;
 }
 
+namespace {
+
+// The containers that were made from the image, if there are some.
+std::string UsersOf(const Call& call, const caisson::LayerStore& layers,
+                    const std::string& name) {
+  const auto image = layers.Find(name);
+  if (!image.ok()) return "";
+  std::vector<std::string> users;
+  for (const auto& info :
+       Check(call.Containers().List({.all = true, .image = image->id}))) {
+    users.push_back(info.spec.name);
+  }
+  return absl::StrJoin(users, ", ");
+}
+
+}  // namespace
+
 int RemoveImage(const Call& call) {
   caisson::LayerStore layers = call.Layers();
   int code = 0;
@@ -76,10 +93,14 @@ int RemoveImage(const Call& call) {
     const absl::Status removed = layers.Remove(name);
     if (removed.ok()) {
       std::cout << name << "\n";
-    } else {
-      PrintError(std::string(removed.message()));
-      code = 1;
+      continue;
     }
+    code = 1;
+    const std::string users = UsersOf(call, layers, name);
+    PrintError(absl::IsFailedPrecondition(removed) && !users.empty()
+                   ? absl::StrCat("image \"", name,
+                                  "\" is used by the containers ", users)
+                   : std::string(removed.message()));
   }
   return code;
 }

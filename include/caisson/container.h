@@ -311,7 +311,8 @@ class [[nodiscard]] Container final {
 
   // Changes limits, at once if it runs, and the restart policy. All or nothing.
   absl::Status Update(const ContainerUpdate& update) const;
-  // ALREADY_EXISTS if another has the name.
+  // ALREADY_EXISTS if another has the name. Its network knows the new one after
+  // the next start.
   absl::Status Rename(const std::string& name) const;
 
   // Removes the container with what it has written. FAILED_PRECONDITION if it

@@ -34,7 +34,8 @@ namespace caisson {
 struct ContainerSpec {
   // ---- What it is made from: one of the three ------------------------------
   // A reference of ContainerStoreOptions::layers; what the container gets is
-  // the image that it names when the container is created.
+  // the image that it names when the container is created, and which cannot be
+  // removed until the container is.
   std::string image;
   // A directory of the host, absolute: the root itself, written to in place.
   std::string rootfs;

@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -174,6 +176,9 @@ absl::Status ContainerDirectory::WriteFile(const char* name,
   const UniqueFd file(::openat(fd_.get(), fresh.c_str(),
                                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!file.valid()) return FileError(errno, "open", path);
+  // Of what a full disk takes half of, nothing stays.
+  auto undo =
+      absl::MakeCleanup([&] { ::unlinkat(fd_.get(), fresh.c_str(), 0); });
   RETURN_IF_ERROR(sys::WriteAll(file.borrow(), text, path));
   if (durable && ::fsync(file.get()) != 0) {
     return FileError(errno, "fsync", path);
@@ -181,6 +186,7 @@ absl::Status ContainerDirectory::WriteFile(const char* name,
   if (::renameat(fd_.get(), fresh.c_str(), fd_.get(), name) != 0) {
     return FileError(errno, "rename", path);
   }
+  std::move(undo).Cancel();
   return durable ? sys::SyncDirectory(fd(), path_) : absl::OkStatus();
 }
 
@@ -218,7 +224,6 @@ absl::Status ContainerDirectory::WriteState(const StateRecord& state) const {
   const absl::Status written = WriteFile(kState, text, /*durable=*/false);
   if (written.ok()) return written;
   // On a full disk there is the room of the last one.
-  ::unlinkat(fd_.get(), absl::StrCat(kState, ".new").c_str(), 0);
   const UniqueFd file(
       ::openat(fd_.get(), kState, O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
   if (!file.valid()) return written;

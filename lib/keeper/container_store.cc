@@ -65,16 +65,22 @@ struct ImageUse {
   WritableLayer writable;
 };
 
-absl::StatusOr<ImageUse> UseImage(const ContainerSpec& spec,
+absl::StatusOr<ImageUse> UseImage(const StoreDirectory& store,
+                                  const ContainerSpec& spec,
                                   const std::string& id, const Places& places) {
-  ASSIGN_OR_RETURN(const LayerStore store,
+  ASSIGN_OR_RETURN(LayerStore images,
                    LayerStore::Open({.path = places.layers, .recover = false}));
-  ASSIGN_OR_RETURN(Image image, store.Find(spec.image));
-  ASSIGN_OR_RETURN(const LayerSet layers, store.OpenLayers(image));
+  ASSIGN_OR_RETURN(Image image, images.Find(spec.image));
+  ASSIGN_OR_RETURN(const LayerSet layers, images.OpenLayers(image));
   WritableLayerOptions options = {.lower = &layers};
   if (spec.ids) options.uid = options.gid = spec.ids->outside;
-  ASSIGN_OR_RETURN(WritableLayer writable, store.CreateWritableLayer(options));
+  ASSIGN_OR_RETURN(WritableLayer writable, images.CreateWritableLayer(options));
   RETURN_IF_ERROR(writable.Keep(id));
+  if (const absl::Status held = keeper::HoldImage(store, images, image.id, id);
+      !held.ok()) {
+    writable.Destroy().IgnoreError();
+    return held;
+  }
   return ImageUse{std::move(image), std::move(writable)};
 }
 
@@ -159,10 +165,14 @@ absl::StatusOr<Container> ContainerStore::Create(
       absl::MakeCleanup([&] { directory.Remove().IgnoreError(); });
   std::optional<ImageUse> use;
   auto undo_layer = absl::MakeCleanup([&] {
-    if (use) use->writable.Destroy().IgnoreError();
+    if (!use) return;
+    use->writable.Destroy().IgnoreError();
+    auto layers =
+        LayerStore::Open({.path = state_->places.layers, .recover = false});
+    if (layers.ok()) keeper::ReleaseImage(store, *layers, id).IgnoreError();
   });
   if (!spec.image.empty()) {
-    ASSIGN_OR_RETURN(use, UseImage(spec, id, state_->places));
+    ASSIGN_OR_RETURN(use, UseImage(store, spec, id, state_->places));
   }
   const Image* const image = use ? &use->image : nullptr;
   ASSIGN_OR_RETURN(ContainerRecord record, keeper::MakeRecord(id, spec, image));
@@ -346,11 +356,10 @@ absl::StatusOr<ContainerRecovery> ContainerStore::Recover() const {
           Annotate(status, absl::StrCat("container ", id.substr(0, 12))));
     }
   }
-  if (const absl::Status status =
-          keeper::ReleaseStrays(state_->directory, state_->places, "");
-      !status.ok()) {
-    recovery.failures.push_back(Annotate(status, "volumes"));
-  }
+  absl::Status strays =
+      keeper::ReleaseStrayVolumes(state_->directory, state_->places, "");
+  strays.Update(keeper::ReleaseStrayImages(state_->directory, state_->places));
+  if (!strays.ok()) recovery.failures.push_back(strays);
   return recovery;
 }
 

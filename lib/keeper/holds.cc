@@ -15,6 +15,8 @@
 namespace caisson::keeper {
 namespace {
 
+constexpr char kPrefix[] = "container-";
+
 // What the holds of a store's containers end with: others may have the same
 // volumes. FNV-1a of its path, which must not change from version to version.
 std::string SuffixOf(const StoreDirectory& store) {
@@ -26,7 +28,15 @@ std::string SuffixOf(const StoreDirectory& store) {
 }
 
 std::string HoldOf(const StoreDirectory& store, const std::string& id) {
-  return absl::StrCat(id, SuffixOf(store));
+  return absl::StrCat(kPrefix, id, SuffixOf(store));
+}
+
+// The container's id; empty if the hold is not one of this store's.
+std::string OwnerOf(const StoreDirectory& store, absl::string_view hold) {
+  return absl::ConsumePrefix(&hold, kPrefix) &&
+                 absl::ConsumeSuffix(&hold, SuffixOf(store))
+             ? std::string(hold)
+             : "";
 }
 
 absl::StatusOr<std::vector<std::string>> VolumesOf(
@@ -50,7 +60,22 @@ absl::StatusOr<VolumeStore> OpenVolumes(const Places& places) {
   return VolumeStore::Open({.path = places.volumes, .recover = false});
 }
 
+bool IsGone(const StoreDirectory& store, const std::string& id) {
+  return absl::IsNotFound(store.Find(id).status());
+}
+
 }  // namespace
+
+absl::Status HoldImage(const StoreDirectory& store, LayerStore& layers,
+                       const std::string& image_id, const std::string& id) {
+  return layers.Lease(image_id, HoldOf(store, id));
+}
+
+absl::Status ReleaseImage(const StoreDirectory& store, LayerStore& layers,
+                          const std::string& id) {
+  const absl::Status released = layers.ReleaseLease(HoldOf(store, id));
+  return absl::IsNotFound(released) ? absl::OkStatus() : released;
+}
 
 absl::Status HoldVolumes(const StoreDirectory& store,
                          const ContainerRecord& record, const Places& places) {
@@ -80,26 +105,38 @@ absl::Status ReleaseVolumes(const StoreDirectory& store,
   return status;
 }
 
-absl::Status ReleaseStrays(const StoreDirectory& store, const Places& places,
-                           const std::string& id) {
+absl::Status ReleaseStrayVolumes(const StoreDirectory& store,
+                                 const Places& places, const std::string& id) {
   // Opening it would make one.
   if (::access(places.volumes.c_str(), F_OK) != 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(const VolumeStore volumes, OpenVolumes(places));
   ASSIGN_OR_RETURN(const std::vector<VolumeInfo> all,
                    volumes.List({.in_use = true}));
-  const std::string suffix = SuffixOf(store);
   absl::Status status;
   for (const VolumeInfo& volume : all) {
     for (const VolumeUser& user : volume.users) {
-      absl::string_view owner = user.hold;
-      if (!absl::ConsumeSuffix(&owner, suffix)) continue;
-      const bool stray =
-          id.empty() ? absl::IsNotFound(store.Find(std::string(owner)).status())
-                     : owner == id;
-      if (!stray) continue;
+      const std::string owner = OwnerOf(store, user.hold);
+      if (owner.empty()) continue;
+      if (id.empty() ? !IsGone(store, owner) : owner != id) continue;
       status.Update(volumes.Release(volume.name, user.hold));
       // In use by another, it stays.
       if (volume.anonymous) volumes.Remove(volume.name).IgnoreError();
+    }
+  }
+  return status;
+}
+
+absl::Status ReleaseStrayImages(const StoreDirectory& store,
+                                const Places& places) {
+  if (::access(places.layers.c_str(), F_OK) != 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(LayerStore layers,
+                   LayerStore::Open({.path = places.layers, .recover = false}));
+  ASSIGN_OR_RETURN(const std::vector<ImageLease> leases, layers.ListLeases());
+  absl::Status status;
+  for (const ImageLease& lease : leases) {
+    const std::string owner = OwnerOf(store, lease.name);
+    if (!owner.empty() && IsGone(store, owner)) {
+      status.Update(ReleaseImage(store, layers, owner));
     }
   }
   return status;

@@ -326,6 +326,7 @@ absl::Status Keeper::StartAgain() {
   if (status.ok()) return status;
   RecordFailure(status);
   WriteState();
+  TellEnd();
   AfterRun();
   return status;
 }

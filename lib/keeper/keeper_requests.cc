@@ -106,11 +106,13 @@ void Keeper::TellEnd() {
   Reply reply;
   reply.set_exit_code(state_.exit_code());
   *reply.mutable_exit() = state_.exit();
+  // One that could not be started again.
+  if (!state_.has_exit()) reply.mutable_exit()->set_code(state_.exit_code());
   for (auto* list : {&waiting_, &stopping_}) {
     for (const ConnectionPtr& connection : std::exchange(*list, {})) {
       if (!spec_.auto_remove || !connection->waits) {
         Answer(connection, absl::OkStatus());
-      } else if (restart_at_once_) {
+      } else if (restart_at_once_ && !terminated_) {
         // Not removed yet, and not the last run either.
         waiting_.push_back(connection);
       } else {

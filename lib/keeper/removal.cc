@@ -13,13 +13,17 @@
 namespace caisson::keeper {
 namespace {
 
-absl::Status RemoveWritable(const std::string& id, const Places& places) {
-  ASSIGN_OR_RETURN(const LayerStore layers,
+// What it has in the layer store.
+absl::Status RemoveLayers(const StoreDirectory& store, const std::string& id,
+                          const Places& places) {
+  ASSIGN_OR_RETURN(LayerStore layers,
                    LayerStore::Open({.path = places.layers, .recover = false}));
   auto writable = layers.OpenWritableLayer(id);
-  if (absl::IsNotFound(writable.status())) return absl::OkStatus();
-  RETURN_IF_ERROR(writable.status());
-  return writable->Destroy();
+  if (!absl::IsNotFound(writable.status())) {
+    RETURN_IF_ERROR(writable.status());
+    RETURN_IF_ERROR(writable->Destroy());
+  }
+  return ReleaseImage(store, layers, id);
 }
 
 absl::Status RemoveVolumes(const ContainerRecord& record,
@@ -49,7 +53,7 @@ absl::Status RemoveContainer(const StoreDirectory& store,
                              absl::Duration patience) {
   ASSIGN_OR_RETURN(const ContainerRecord record, directory.ReadRecord());
   if (!record.image_id().empty()) {
-    RETURN_IF_ERROR(RemoveWritable(record.id(), places));
+    RETURN_IF_ERROR(RemoveLayers(store, record.id(), places));
   }
   RETURN_IF_ERROR(ReleaseVolumes(store, record, places));
   if (volumes) RETURN_IF_ERROR(RemoveVolumes(record, places));
@@ -65,8 +69,8 @@ absl::Status RemoveContainer(const StoreDirectory& store,
 absl::Status RemoveUnfinished(const StoreDirectory& store,
                               const ContainerDirectory& directory,
                               const Places& places) {
-  RETURN_IF_ERROR(RemoveWritable(directory.id(), places));
-  RETURN_IF_ERROR(ReleaseStrays(store, places, directory.id()));
+  RETURN_IF_ERROR(RemoveLayers(store, directory.id(), places));
+  RETURN_IF_ERROR(ReleaseStrayVolumes(store, places, directory.id()));
   return directory.Remove();
 }
 
