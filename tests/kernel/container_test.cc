@@ -1,12 +1,6 @@
-// Containers with their keepers, on the real kernel and from several processes.
-#include "tests/support/container_test.h"
-
-#include <fcntl.h>
+// Containers and what they do, on the real kernel.
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,8 +8,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
-#include <memory>
+#include <iostream>
 #include <optional>
 #include <string>
 #include <thread>
@@ -24,19 +17,17 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "caisson/caisson.h"
 #include "lib/sys/open.h"
 #include "lib/sys/remove_tree.h"
-#include "tests/support/machine.h"
+#include "tests/kernel/container_store_test.h"
 
 namespace caisson {
 namespace {
 
 using ::caisson::testing::StatusIs;
 using ::testing::_;
-using ::testing::AnyOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -44,183 +35,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-constexpr absl::Duration kPatience = absl::Seconds(30);
-constexpr char kForever[] =
-    "trap 'exit 9' TERM; echo ready; while :; do sleep 1000 & wait; done";
-
-std::string ReadAll(const UniqueFd& fd) {
-  return sys::ReadAll(fd.borrow(), 1 << 20, "a stream").value_or("");
-}
-
-// Whether it becomes true in time.
-template <typename Condition>
-bool Await(Condition condition) {
-  const absl::Time end = absl::Now() + kPatience;
-  while (!condition()) {
-    if (absl::Now() > end) return false;
-    absl::SleepFor(absl::Milliseconds(5));
-  }
-  return true;
-}
-
-class ContainerTest : public testing::ContainerTest {
- protected:
-  void SetUp() override {
-    directory_ = absl::StrCat(absl::StripSuffix(::testing::TempDir(), "/"),
-                              "/container-", ::getpid());
-    std::filesystem::create_directories(directory_);
-    testing::ContainerTest::SetUp();
-    options_ = {.path = directory_ + "/containers",
-                .layers = directory_ + "/layers",
-                .volumes = directory_ + "/volumes",
-                .network_state = directory_ + "/net"};
-    ASSERT_OK_AND_ASSIGN(ContainerStore store, ContainerStore::Open(options_));
-    store_.emplace(std::move(store));
-  }
-  void TearDown() override {
-    ASSERT_OK_AND_ASSIGN(const std::vector<ContainerInfo> left,
-                         store_->List({.all = true}));
-    for (const ContainerInfo& info : left) {
-      const auto container = store_->Find(info.id);
-      if (!container.ok()) continue;  // removed itself meanwhile
-      EXPECT_OK(container->Remove({.force = true, .volumes = true}));
-    }
-    const std::string layers = options_.layers + "/kept";
-    if (std::filesystem::exists(layers)) {
-      EXPECT_TRUE(std::filesystem::is_empty(layers));
-    }
-    EXPECT_TRUE(std::filesystem::is_empty(options_.path + "/names"));
-    store_.reset();
-    testing::ContainerTest::TearDown();
-    const size_t slash = directory_.rfind('/');
-    ASSERT_OK_AND_ASSIGN(
-        const UniqueFd above,
-        sys::Open(directory_.substr(0, slash), O_RDONLY | O_DIRECTORY));
-    EXPECT_OK(sys::RemoveTree(above.borrow(), directory_.substr(slash + 1)));
-  }
-
-  // In a root of its own, which is written to in place.
-  ContainerSpec Spec(const std::string& script) {
-    ContainerSpec spec;
-    spec.rootfs = NewRoot();
-    spec.command = {"sh", "-c", script};
-    spec.network = "none";
-    spec.cgroup_parent = Parent();
-    return spec;
-  }
-  static std::string Parent() {
-    return absl::StrCat("/caisson-test-", ::getpid());
-  }
-  std::string NewRoot() {
-    const std::string root = absl::StrCat(directory_, "/root", ++roots_);
-    std::filesystem::copy(root_->path(), root,
-                          std::filesystem::copy_options::recursive |
-                              std::filesystem::copy_options::copy_symlinks);
-    return root;
-  }
-  // "busybox", of the test root.
-  void ImportImage() {
-    const std::string tar = directory_ + "/root.tar";
-    ASSERT_EQ(
-        ::system(
-            absl::StrCat("tar -C ", root_->path(), " -cf ", tar, " .").c_str()),
-        0);
-    ASSERT_OK_AND_ASSIGN(LayerStore layers,
-                         LayerStore::Open({.path = options_.layers}));
-    CommitOptions options = {.name = "busybox"};
-    options.changes.env = {"PATH=/bin", "FROM=image"};
-    options.changes.cmd = {{"sh", "-c", "echo $FROM $WHO; pwd"}};
-    options.changes.working_dir = "/made";
-    options.changes.stop_signal = "SIGUSR1";
-    options.changes.volumes = {"/of/image"};
-    options.changes.labels = {{"tier", "image"}, {"kept", "yes"}};
-    ASSERT_OK(layers.ImportRootFs(tar, options));
-  }
-
-  absl::StatusOr<Container> Started(const ContainerSpec& spec) {
-    auto container = store_->Create(spec);
-    if (!container.ok()) return container;
-    if (const absl::Status status = container->Start(); !status.ok()) {
-      return status;
-    }
-    return container;
-  }
-  // Runs until its first output is in the log.
-  absl::StatusOr<Container> Ready(const ContainerSpec& spec) {
-    auto container = Started(spec);
-    if (container.ok()) {
-      EXPECT_TRUE(Await([&] { return !LogText(*container).empty(); }));
-    }
-    return container;
-  }
-
-  static std::string LogText(const Container& container,
-                             ContainerLogReadOptions options = {}) {
-    auto logs = container.Logs(options);
-    if (!logs.ok()) return logs.status().ToString();
-    std::string text;
-    while (!logs->at_end()) {
-      const auto entries = logs->Wait(kPatience);
-      if (!entries.ok() || (entries->empty() && !logs->at_end())) break;
-      for (const ContainerLogEntry& entry : *entries) text += entry.text;
-    }
-    return text;
-  }
-
-  struct Ran {
-    int code = -1;
-    std::string out;
-    std::string err;
-  };
-  static absl::StatusOr<Ran> Exec(const Container& container,
-                                  ContainerExecSpec spec) {
-    spec.out = Stdio::Pipe();
-    spec.err = Stdio::Pipe();
-    auto exec = container.Exec(spec);
-    if (!exec.ok()) return exec.status();
-    const ContainerStreams streams = exec->TakeStreams();
-    Ran ran;
-    ran.out = ReadAll(streams.out);
-    ran.err = ReadAll(streams.err);
-    const auto exit = exec->Wait(absl::Now() + kPatience);
-    if (!exit.ok()) return exit.status();
-    ran.code = exit->shell_code();
-    return ran;
-  }
-  static absl::StatusOr<Ran> Sh(const Container& container,
-                                const std::string& script) {
-    return Exec(container, {.argv = {"sh", "-c", script}});
-  }
-
-  static ContainerInfo Info(const Container& container) {
-    auto info = container.Inspect();
-    EXPECT_OK(info);
-    return info.ok() ? *std::move(info) : ContainerInfo();
-  }
-  static bool Exists(pid_t pid) {
-    return ::kill(pid, 0) == 0 || errno != ESRCH;
-  }
-
-  std::vector<std::string> Actions(const std::string& id) {
-    std::vector<std::string> actions;
-    auto events = store_->Events(
-        {.since = absl::UnixEpoch(), .until = absl::Now(), .containers = {id}});
-    EXPECT_OK(events);
-    if (!events.ok()) return actions;
-    while (!events->at_end()) {
-      const auto some = events->Wait(absl::Seconds(1));
-      EXPECT_OK(some);
-      if (!some.ok()) break;
-      for (const ContainerEvent& event : *some) actions.push_back(event.action);
-    }
-    return actions;
-  }
-
-  std::string directory_;
-  ContainerStoreOptions options_;
-  std::optional<ContainerStore> store_;
-  int roots_ = 0;
-};
+using ContainerTest = ContainerStoreTest;
 
 // ---- From image to end -----------------------------------------------------
 
@@ -270,6 +85,50 @@ TEST_F(ContainerTest, AnImageFromCreateToRemove) {
                        HasSubstr("there is no container \"web\"")));
   EXPECT_THAT(Actions(info.id),
               ElementsAre("create", "start", "die", "destroy"));
+}
+
+TEST_F(ContainerTest, AnImageStaysAsLongAsItsContainers) {
+  ImportImage();
+  ContainerSpec spec = {.image = "busybox"};
+  spec.command = {"sh", "-c", kForever};
+  spec.network = "none";
+  spec.cgroup_parent = Parent();
+  ASSERT_OK_AND_ASSIGN(const Container container, store_->Create(spec));
+  ASSERT_OK_AND_ASSIGN(const Container other, store_->Create(spec));
+  const auto in_use = [&](const Container& by) {
+    // Whoever asks.
+    const pid_t child = ::fork();
+    if (child == 0) {
+      auto layers = LayerStore::Open({.path = options_.layers});
+      const absl::Status removed = layers->Remove("busybox");
+      const auto pruned = layers->Prune(/*all=*/true);
+      const bool kept = absl::IsFailedPrecondition(removed) &&
+                        absl::StrContains(removed.message(), by.id()) &&
+                        pruned.ok() && pruned->empty();
+      if (!kept) std::cerr << removed << "\n";
+      ::_exit(kept ? 0 : 1);
+    }
+    int status = -1;
+    return ::waitpid(child, &status, 0) == child && status == 0;
+  };
+  ASSERT_OK(other.Remove());
+  EXPECT_TRUE(in_use(container));
+  ASSERT_OK(container.Start());
+  ASSERT_EQ(::kill(Info(container).keeper_pid, SIGKILL), 0);
+  ASSERT_OK(container.Wait(absl::Now() + kPatience));
+  EXPECT_TRUE(in_use(container));
+  ASSERT_OK(store_->Recover());
+  EXPECT_TRUE(in_use(container));
+  // One that was killed while it created left a directory without a record.
+  ASSERT_OK_AND_ASSIGN(const Container cut, store_->Create(spec));
+  std::filesystem::remove(
+      absl::StrCat(options_.path, "/", cut.id(), "/container.pb"));
+  ASSERT_OK(container.Remove());
+  EXPECT_TRUE(in_use(cut));
+  ASSERT_OK(store_->Recover());
+  ASSERT_OK_AND_ASSIGN(LayerStore layers,
+                       LayerStore::Open({.path = options_.layers}));
+  EXPECT_OK(layers.Remove("busybox"));
 }
 
 TEST_F(ContainerTest, WhatTheImageSays) {
@@ -898,6 +757,7 @@ TEST_F(ContainerTest, Volumes) {
   EXPECT_THAT(volumes.List().value(), IsEmpty());
   ASSERT_OK_AND_ASSIGN(LayerStore layers,
                        LayerStore::Open({.path = options_.layers}));
+  EXPECT_THAT(layers.ListLeases().value(), IsEmpty());
   ASSERT_OK_AND_ASSIGN(WritableLayer writable,
                        layers.OpenWritableLayer(created.id()));
   ASSERT_OK(writable.Destroy());
@@ -929,7 +789,9 @@ TEST_F(ContainerTest, FilesGoInAndOut) {
   // Whether it runs or not: the layer, a volume, and what is bound.
   for (const bool runs : {false, true}) {
     SCOPED_TRACE(runs);
-    if (runs) ASSERT_OK(container.Start());
+    if (runs) {
+      ASSERT_OK(container.Start());
+    }
     std::vector<std::string> places = {"/etc", "/data", "/mnt/bound"};
     if (runs) places.push_back("/scratch");
     for (const std::string& place : places) {
@@ -965,7 +827,7 @@ TEST_F(ContainerTest, FilesGoInAndOut) {
     EXPECT_FALSE(
         Copy(host.borrow(), "host/secret", files.root(), "/data/root").ok());
   }
-  ASSERT_OK(container.Stop());
+  ASSERT_OK(container.Stop(absl::ZeroDuration()));
   ASSERT_OK_AND_ASSIGN(ContainerFiles open, container.OpenFiles());
   std::optional<ContainerFiles> files(std::move(open));
   EXPECT_OK(Copy(files->root(), "/data/up/made/secret", host.borrow(), ".",
@@ -1028,388 +890,6 @@ TEST_F(ContainerTest, NetworksAndPods) {
   EXPECT_THAT(member.Start(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("network: container \"server\" is not")));
-}
-
-// ---- Several processes, and killed ones ------------------------------------
-
-TEST_F(ContainerTest, ManyProcessesAtOnce) {
-  ContainerSpec spec = Spec(kForever);
-  spec.name = "shared";
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  std::vector<pid_t> children;
-  for (int i = 0; i < 6; ++i) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      // What the parent knows is of no use here.
-      const auto store = ContainerStore::Open(options_);
-      const auto found = store->Find("shared");
-      bool good = found.ok();
-      for (int round = 0; good && round < 5; ++round) {
-        const auto ran = Sh(*found, absl::StrCat("echo ", i));
-        // Another one restarts it.
-        good = ran.ok() ? ran->out == absl::StrCat(i, "\n") || ran->code != 0
-                        : absl::IsFailedPrecondition(ran.status()) ||
-                              absl::IsAborted(ran.status()) ||
-                              absl::IsUnavailable(ran.status()) ||
-                              absl::IsNotFound(ran.status());
-        if (!ran.ok() && !good) std::cerr << ran.status() << "\n";
-        absl::Status status;
-        if (good && i == 0) status = found->Restart(absl::ZeroDuration());
-        if (good && i == 1) {
-          status = found->Update({.limits = {.pids_max = 50 + round}});
-        }
-        if (!status.ok()) std::cerr << i << ": " << status << "\n";
-        good = good && status.ok();
-        if (good && i == 2) good = found->Inspect().ok();
-        if (good && i == 3) good = store->List().ok();
-      }
-      ::_exit(good ? 0 : 1);
-    }
-    children.push_back(child);
-  }
-  for (const pid_t child : children) {
-    int status = -1;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0);
-  }
-  EXPECT_EQ(Info(container).status, ContainerStatus::kRunning);
-  EXPECT_EQ(Info(container).spec.limits.pids_max, 54);
-  ASSERT_OK(container.Stop(absl::ZeroDuration()));
-}
-
-TEST_F(ContainerTest, AKilledKeeperTakesTheContainerAlong) {
-  ContainerSpec spec = Spec(kForever);
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  ContainerSpec again = Spec(kForever);
-  again.restart = {.kind = RestartPolicy::Kind::kUnlessStopped};
-  ASSERT_OK_AND_ASSIGN(const Container kept, Ready(again));
-  for (const Container* one : {&container, &kept}) {
-    const ContainerInfo info = Info(*one);
-    ASSERT_GT(info.keeper_pid, 0);
-    ASSERT_OK_AND_ASSIGN(UniqueFd exit, one->ExitFd());
-    ASSERT_EQ(::kill(info.keeper_pid, SIGKILL), 0);
-    EXPECT_EQ(one->Wait(absl::Now() + kPatience).value_or(-1), 137);
-    pollfd poll = {exit.get(), POLLIN, 0};
-    EXPECT_EQ(::poll(&poll, 1, 20000), 1);
-    EXPECT_TRUE(Await([&] { return !Exists(info.pid); }));
-    const ContainerInfo after = Info(*one);
-    EXPECT_EQ(after.status, ContainerStatus::kExited);
-    EXPECT_THAT(after.error, HasSubstr("its keeper was killed"));
-    EXPECT_EQ(after.keeper_pid, 0);
-  }
-  ASSERT_OK_AND_ASSIGN(const ContainerRecovery recovery, store_->Recover());
-  EXPECT_THAT(recovery.failures, IsEmpty());
-  EXPECT_THAT(recovery.ended,
-              ::testing::UnorderedElementsAre(container.id(), kept.id()));
-  EXPECT_THAT(recovery.started, ElementsAre(kept.id()));
-  EXPECT_EQ(Info(kept).status, ContainerStatus::kRunning);
-  ASSERT_OK_AND_ASSIGN(const ContainerRecovery nothing, store_->Recover());
-  EXPECT_THAT(nothing.ended, IsEmpty());
-  ASSERT_OK(kept.Stop());
-  // One that was not recovered starts, too.
-  ASSERT_OK(container.Start());
-  ASSERT_OK(container.Stop());
-}
-
-TEST_F(ContainerTest, ATerminatedKeeperStopsTheContainer) {
-  ContainerSpec spec = Spec(kForever);
-  spec.restart = {.kind = RestartPolicy::Kind::kAlways};
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  ASSERT_EQ(::kill(Info(container).keeper_pid, SIGTERM), 0);
-  EXPECT_EQ(container.Wait(absl::Now() + kPatience).value_or(-1), 9);
-  EXPECT_TRUE(Await([&] { return Info(container).keeper_pid == 0; }));
-  EXPECT_EQ(Info(container).status, ContainerStatus::kExited);
-  EXPECT_EQ(LogText(container), "ready\n");
-  // Nobody wanted it to stop.
-  ASSERT_OK_AND_ASSIGN(const ContainerRecovery recovery, store_->Recover());
-  EXPECT_THAT(recovery.started, ElementsAre(container.id()));
-  EXPECT_EQ(Info(container).status, ContainerStatus::kRunning);
-}
-
-TEST_F(ContainerTest, KeepersThatAreKilledAtTheWrongTime) {
-  // While it composes.
-  ASSERT_OK_AND_ASSIGN(const Container early, store_->Create(Spec(kForever)));
-  for (int i = 0; i < 5; ++i) {
-    std::thread starter([&] { early.Start().IgnoreError(); });
-    pid_t keeper = 0;
-    EXPECT_TRUE(Await([&] { return (keeper = Info(early).keeper_pid) > 0; }));
-    ::kill(keeper, SIGKILL);
-    starter.join();
-    ASSERT_OK(early.Start());
-    ASSERT_OK(early.Stop(absl::ZeroDuration()));
-    EXPECT_TRUE(Await([&] { return Info(early).keeper_pid == 0; }));
-  }
-  // While somebody waits for it to stop.
-  ContainerSpec spec =
-      Spec("trap '' TERM; echo ready; while :; do sleep 1; done");
-  spec.restart = {.kind = RestartPolicy::Kind::kUnlessStopped};
-  ASSERT_OK_AND_ASSIGN(const Container unwanted, Ready(spec));
-  const pid_t keeper = Info(unwanted).keeper_pid;
-  std::thread stopper([&] { EXPECT_OK(unwanted.Stop(absl::Seconds(20))); });
-  EXPECT_TRUE(Await([&] {
-    const auto actions = Actions(unwanted.id());
-    return std::count(actions.begin(), actions.end(), "kill") > 0;
-  }));
-  ASSERT_EQ(::kill(keeper, SIGKILL), 0);
-  stopper.join();
-  // And one whose restarts are used up by keepers that were killed.
-  spec = Spec(kForever);
-  spec.restart = {.kind = RestartPolicy::Kind::kOnFailure, .max_retries = 1};
-  ASSERT_OK_AND_ASSIGN(const Container unlucky, Ready(spec));
-  ASSERT_EQ(::kill(Info(unlucky).keeper_pid, SIGKILL), 0);
-  EXPECT_TRUE(Await([&] { return Info(unlucky).keeper_pid == 0; }));
-  ASSERT_OK_AND_ASSIGN(const ContainerRecovery once, store_->Recover());
-  EXPECT_THAT(once.started, ElementsAre(unlucky.id()));
-  ASSERT_EQ(::kill(Info(unlucky).keeper_pid, SIGKILL), 0);
-  EXPECT_TRUE(Await([&] { return Info(unlucky).keeper_pid == 0; }));
-  ASSERT_OK_AND_ASSIGN(const ContainerRecovery twice, store_->Recover());
-  EXPECT_THAT(twice.started, IsEmpty());
-}
-
-TEST_F(ContainerTest, RecordsThatWereLost) {
-  ContainerSpec spec = Spec("true");
-  spec.restart = {.kind = RestartPolicy::Kind::kAlways};
-  ASSERT_OK_AND_ASSIGN(const Container container, store_->Create(spec));
-  // As a power failure can leave it.
-  const std::string directory =
-      absl::StrCat(options_.path, "/", container.id());
-  std::ofstream(directory + "/state.pb").close();
-  EXPECT_EQ(Info(container).status, ContainerStatus::kExited);
-  ASSERT_OK_AND_ASSIGN(const ContainerRecovery recovery, store_->Recover());
-  EXPECT_THAT(recovery.started, ElementsAre(container.id()));
-  ASSERT_OK(container.Stop());
-  EXPECT_TRUE(Await([&] { return Info(container).keeper_pid == 0; }));
-  // One that says nothing any more can still be removed.
-  std::ofstream(directory + "/container.pb") << "\xff\xff";
-  EXPECT_THAT(container.Inspect(), StatusIs(absl::StatusCode::kDataLoss, _));
-  ASSERT_OK_AND_ASSIGN(const Container found,
-                       store_->Find(container.id().substr(0, 12)));
-  ASSERT_OK(found.Remove({.force = true}));
-  ASSERT_OK(store_->Recover());
-}
-
-TEST_F(ContainerTest, BytesThatAreNoText) {
-  ContainerSpec spec = Spec("printf \"$X\" | od -An -tx1; read x");
-  spec.open_stdin = true;
-  spec.env = {"X=\xff\xfe"};
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  EXPECT_EQ(LogText(container), " ff fe\n");
-  ASSERT_OK_AND_ASSIGN(const Ran ran,
-                       Exec(container, {.argv = {"echo", "\xfd"}}));
-  EXPECT_EQ(ran.out, "\xfd\n");
-  EXPECT_THAT(Exec(container, {.argv = {"/\xfd"}}),
-              StatusIs(absl::StatusCode::kNotFound, _));
-}
-
-TEST_F(ContainerTest, StopsThatMeetOthers) {
-  const std::string deaf =
-      "trap '' TERM; echo ready; while :; do sleep 1; done";
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(Spec(deaf)));
-  std::thread stopper([&] { EXPECT_OK(container.Stop(absl::Seconds(20))); });
-  EXPECT_TRUE(Await([&] {
-    const auto actions = Actions(container.id());
-    return std::count(actions.begin(), actions.end(), "kill") > 0;
-  }));
-  ASSERT_OK(container.Restart(absl::Milliseconds(10)));
-  stopper.join();
-  EXPECT_EQ(Info(container).status, ContainerStatus::kRunning);
-
-  // Who asks again gives it no more time.
-  const absl::Time begin = absl::Now();
-  std::thread first([&] { EXPECT_OK(container.Stop(absl::Seconds(1))); });
-  std::vector<std::thread> others;
-  for (const absl::Duration grace : {absl::InfiniteDuration(), kPatience}) {
-    absl::SleepFor(absl::Milliseconds(100));
-    others.emplace_back([&, grace] { EXPECT_OK(container.Stop(grace)); });
-  }
-  first.join();
-  for (std::thread& other : others) other.join();
-  EXPECT_EQ(Info(container).exit_code, 137);
-  EXPECT_LT(absl::Now() - begin, kPatience / 2);
-}
-
-TEST_F(ContainerTest, WhoHasGivenUpIsNotServed) {
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(Spec(kForever)));
-  const pid_t keeper = Info(container).keeper_pid;
-  ASSERT_EQ(::kill(keeper, SIGSTOP), 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    Sh(container, "touch /unwanted").status().IgnoreError();
-    ::_exit(0);
-  }
-  // It has sent its request and waits.
-  EXPECT_TRUE(Await([&] {
-    return absl::StartsWith(
-        sys::ReadFileAt(BorrowedFd(AT_FDCWD),
-                        absl::StrCat("/proc/", child, "/syscall"),
-                        /*resolve=*/0, 1000)
-            .value_or(""),
-        absl::StrCat(SYS_ppoll, " "));
-  }));
-  ASSERT_EQ(::kill(child, SIGKILL), 0);
-  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
-  ASSERT_EQ(::kill(keeper, SIGCONT), 0);
-  ASSERT_OK_AND_ASSIGN(const Ran ran, Sh(container, "ls /"));
-  EXPECT_THAT(ran.out, Not(HasSubstr("unwanted")));
-  EXPECT_THAT(Actions(container.id()),
-              ElementsAre("create", "start", "exec_start", "exec_die"));
-}
-
-// Somebody is stopped while he holds all locks of files that there are.
-TEST_F(ContainerTest, LocksOfOthersDoNotStopAKeeper) {
-  ContainerSpec spec = Spec(kForever);
-  spec.auto_remove = true;
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  std::vector<UniqueFd> locks;
-  for (const std::string& name :
-       {container.id() + "/lock", std::string("names.lock"),
-        std::string("events.lock")}) {
-    ASSERT_OK_AND_ASSIGN(
-        UniqueFd lock,
-        sys::Open(absl::StrCat(options_.path, "/", name), O_RDWR));
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    ASSERT_EQ(::fcntl(lock.get(), F_OFD_SETLK, &whole), 0);
-    locks.push_back(std::move(lock));
-  }
-  ASSERT_OK(container.Kill());
-  EXPECT_TRUE(Await([&] { return Info(container).keeper_pid == 0; }));
-  EXPECT_EQ(Info(container).exit_code, 137);
-  locks.clear();
-  ASSERT_OK(store_->Recover());
-  EXPECT_THAT(container.Inspect(), StatusIs(absl::StatusCode::kNotFound, _));
-}
-
-TEST_F(ContainerTest, NamesThatKilledProcessesLeft) {
-  ContainerSpec spec = Spec("true");
-  spec.name = "one";
-  ASSERT_OK_AND_ASSIGN(const Container one, store_->Create(spec));
-  const std::string names = options_.path + "/names/";
-  // Of one that was never made or is gone, and of one with another name.
-  std::filesystem::create_symlink(std::string(64, 'a'), names + "ghost");
-  std::filesystem::create_symlink(one.id(), names + "other");
-  for (const char* name : {"ghost", "other"}) {
-    EXPECT_THAT(store_->Find(name), StatusIs(absl::StatusCode::kNotFound, _));
-    spec.name = name;
-    ASSERT_OK_AND_ASSIGN(const Container made, store_->Create(spec));
-    EXPECT_EQ(store_->Find(name).value().id(), made.id());
-  }
-  std::filesystem::create_symlink(one.id(), names + "third");
-  ASSERT_OK(store_->Recover());
-  EXPECT_FALSE(std::filesystem::is_symlink(names + "third"));
-  EXPECT_TRUE(std::filesystem::is_symlink(names + "one"));
-}
-
-TEST_F(ContainerTest, WhoIsAttachedMayGoAway) {
-  ContainerSpec spec = Spec(kForever);
-  spec.open_stdin = true;
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(spec));
-  for (int i = 0; i < 600; ++i) {
-    ASSERT_OK(container.Attach());
-  }
-  const std::string descriptors =
-      absl::StrCat("/proc/", Info(container).keeper_pid, "/fd");
-  EXPECT_TRUE(Await([&] {
-    return std::distance(std::filesystem::directory_iterator(descriptors), {}) <
-           200;
-  }));
-  ASSERT_OK(container.Stop());
-}
-
-TEST_F(ContainerTest, SomebodyElseWritesToItsStreams) {
-  const auto before = ::signal(SIGPIPE, SIG_IGN);
-  ASSERT_OK_AND_ASSIGN(const Container container, Ready(Spec(kForever)));
-  ASSERT_OK_AND_ASSIGN(
-      const UniqueFd foreign,
-      sys::Open(absl::StrCat("/proc/", Info(container).pid, "/fd/1"),
-                O_WRONLY | O_NONBLOCK));
-  std::atomic<bool> stop{false};
-  std::thread writer([&] {
-    const std::string much(4096, 'x');
-    while (!stop) {
-      if (::write(foreign.get(), much.data(), much.size()) < 0 &&
-          errno != EAGAIN) {
-        break;
-      }
-    }
-  });
-  EXPECT_OK(container.Stop());
-  EXPECT_EQ(Info(container).status, ContainerStatus::kExited);
-  stop = true;
-  writer.join();
-  ::signal(SIGPIPE, before);
-}
-
-TEST_F(ContainerTest, ATerminalThatNobodyHasOpenForAWhile) {
-  ContainerSpec spec =
-      Spec("t=$(tty); exec <&- >/dev/null 2>&1; sleep 0.2; exec >$t; echo on");
-  spec.terminal = true;
-  ASSERT_OK_AND_ASSIGN(const Container container, Started(spec));
-  EXPECT_EQ(container.Wait(absl::Now() + kPatience).value_or(-1), 0);
-  EXPECT_EQ(LogText(container), "on\r\n");
-}
-
-TEST_F(ContainerTest, WhoIsKilledLeavesNothing) {
-  ImportImage();
-  for (int i = 0; i < testing::Repetitions(24); ++i) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      const auto store = ContainerStore::Open(options_);
-      for (;;) {
-        ContainerSpec spec = {.image = "busybox", .name = "victim"};
-        spec.command = {"sleep", "1000"};
-        spec.volumes = {"/scratch"};
-        spec.network = "none";
-        spec.cgroup_parent = Parent();
-        auto container = store->Create(spec);
-        if (!container.ok()) container = store->Find("victim");
-        if (!container.ok()) continue;
-        container->Start().IgnoreError();
-        container->Rename("other").IgnoreError();
-        container->Remove({.force = true, .volumes = true}).IgnoreError();
-      }
-    }
-    absl::SleepFor(absl::Milliseconds(3 + 7 * i % 60));
-    ASSERT_EQ(::kill(child, SIGKILL), 0);
-    ASSERT_EQ(::waitpid(child, nullptr, 0), child);
-    ASSERT_OK_AND_ASSIGN(const ContainerRecovery recovery, store_->Recover());
-    EXPECT_THAT(recovery.failures, IsEmpty()) << recovery.failures.front();
-    ASSERT_OK_AND_ASSIGN(const std::vector<ContainerInfo> list,
-                         store_->List({.all = true}));
-    EXPECT_LE(list.size(), 1u);
-    for (const ContainerInfo& info : list) {
-      // It can be found by its name, and does what it should.
-      ASSERT_OK_AND_ASSIGN(const Container left, store_->Find(info.spec.name));
-      if (info.status == ContainerStatus::kRunning) {
-        // Unless its end was asked for by the dead.
-        const auto ran = Sh(left, "true");
-        EXPECT_TRUE(ran.ok() || absl::IsFailedPrecondition(ran.status()))
-            << ran.status();
-      }
-      ASSERT_OK(left.Remove({.force = true, .volumes = true}));
-    }
-  }
-  ASSERT_OK_AND_ASSIGN(LayerStore layers,
-                       LayerStore::Open({.path = options_.layers}));
-  ASSERT_OK(layers.Recover());
-  EXPECT_THAT(layers.ListWritableLayers().value(), IsEmpty());
-}
-
-TEST_F(ContainerTest, EventsArePollable) {
-  ASSERT_OK_AND_ASSIGN(ContainerEvents events, store_->Events());
-  ASSERT_OK_AND_ASSIGN(const Container container, Started(Spec("exit 6")));
-  std::vector<std::string> actions;
-  std::string code;
-  while (actions.size() < 3) {
-    pollfd poll = {events.fd().get(), POLLIN, 0};
-    ASSERT_EQ(::poll(&poll, 1, 20000), 1);
-    ASSERT_OK_AND_ASSIGN(const std::vector<ContainerEvent> some, events.Read());
-    for (const ContainerEvent& event : some) {
-      actions.push_back(event.action);
-      if (event.action == "die") code = event.attributes.at("exitCode");
-    }
-  }
-  EXPECT_THAT(actions, ElementsAre("create", "start", "die"));
-  EXPECT_EQ(code, "6");
 }
 
 }  // namespace
