@@ -221,6 +221,21 @@ LayerStore& LayerStore::operator=(LayerStore&&) noexcept = default;
 LayerStore::~LayerStore() = default;
 
 absl::StatusOr<LayerStore> LayerStore::Open(const LayerStoreOptions& options) {
+  absl::StatusOr<LayerStore> store = Impl::TryOpen(options);
+  if (!store.ok()) {
+    // Somebody may be here to make room.
+    const auto root = sys::Open(options.path, O_RDONLY | O_DIRECTORY);
+    if (!root.ok() || !layer::GiveUpReserve(root->borrow(), store.status())) {
+      return store;
+    }
+    store = Impl::TryOpen(options);
+  }
+  if (store.ok()) store->impl_->dir.KeepReserve();
+  return store;
+}
+
+absl::StatusOr<LayerStore> LayerStore::Impl::TryOpen(
+    const LayerStoreOptions& options) {
   ASSIGN_OR_RETURN(layer::StoreDir dir,
                    layer::StoreDir::Open(options.path, options.format));
   auto impl = std::make_unique<Impl>(options, std::move(dir));
@@ -277,27 +292,34 @@ absl::Status LayerStore::Tag(absl::string_view reference,
 }
 
 absl::Status LayerStore::Remove(absl::string_view reference) {
-  StoreIndex& index = *impl_->index;
+  absl::Status status = impl_->TryRemove(reference);
+  if (!layer::GiveUpReserve(impl_->dir.root(), status)) return status;
+  status = impl_->TryRemove(reference);
+  impl_->dir.KeepReserve();
+  return status;
+}
+
+absl::Status LayerStore::Impl::TryRemove(absl::string_view reference) {
   std::optional<Staging> trash;
   {
-    ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(impl_->dir.root()));
+    ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(dir.root()));
     ASSIGN_OR_RETURN(const ResolvedImage found,
-                     layer::ResolveImage(index, reference));
-    ASSIGN_OR_RETURN(const auto names, index.NamesOf(found.id));
+                     layer::ResolveImage(*index, reference));
+    ASSIGN_OR_RETURN(const auto names, index->NamesOf(found.id));
     if (!found.name.empty() && names.size() > 1) {
-      return index.RemoveName(found.name);
+      return index->RemoveName(found.name);
     }
-    ASSIGN_OR_RETURN(const auto lease, index.LeaseOf(found.id, absl::Now()));
+    ASSIGN_OR_RETURN(const auto lease, index->LeaseOf(found.id, absl::Now()));
     if (lease.has_value()) return Leased(*lease);
     ASSIGN_OR_RETURN(const Digest id, Digest::Parse(found.id, "id"));
     ASSIGN_OR_RETURN(const bool free, lock.TryImage(id));
     if (!free) return InUse(found.id);
-    ASSIGN_OR_RETURN(trash, Staging::Create(impl_->dir));
-    ASSIGN_OR_RETURN(const auto layers, index.RemoveImage(found.id));
+    ASSIGN_OR_RETURN(trash, Staging::Create(dir));
+    ASSIGN_OR_RETURN(const auto layers, index->RemoveImage(found.id));
     // The image is gone. A layer that cannot be moved is an orphan, which
     // Recover finds.
     std::vector<absl::Status> failures;
-    layer::MoveLayersToTrash(impl_->dir, layers, *trash, failures);
+    layer::MoveLayersToTrash(dir, layers, *trash, failures);
   }
   trash.reset();
   return absl::OkStatus();

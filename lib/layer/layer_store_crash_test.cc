@@ -1,12 +1,11 @@
-// What is left of a store when a process dies, when several change it at once,
-// and when the disk is full.
+// What is left of a store when a process dies, and when several change it at
+// once.
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +15,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "caisson/error.h"
 #include "caisson/layer_store.h"
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
@@ -345,107 +343,6 @@ TEST_F(LayerStoreCrashTest, RunsOutOfDescriptors) {
     EXPECT_EQ(LayersOnDisk(), imported ? 5u : 2u) << spare;
   }
   EXPECT_TRUE(imported);
-}
-
-// ---- the full disk --------------------------------------------------------
-
-class FullDiskTest : public LayerStoreCrashTest {
- protected:
-  uint64_t UsedBytes() const {
-    struct statvfs status = {};
-    EXPECT_EQ(::statvfs(StorePath().c_str(), &status), 0);
-    return (status.f_blocks - status.f_bfree) * status.f_bsize;
-  }
-  void ExpectNothingLeft(LayerStore& store, uint64_t before) {
-    EXPECT_THAT(Entries("staging"), IsEmpty());
-    EXPECT_EQ(LayersOnDisk(), 0u);
-    EXPECT_THAT(*store.List(), IsEmpty());
-    // The index's log may have grown; layers and spools have not stayed.
-    EXPECT_LT(UsedBytes(), before + (1 << 20));
-  }
-};
-
-TEST_F(FullDiskTest, ALayerThatDoesNotFit) {
-  TestImage big = SampleImage("big", 2);
-  big.layers.push_back(TestTar().File("x", SampleText(12 << 20)).Finish());
-  const std::string archive = Write("a.tar", OciArchive({big}));
-  const std::string packed = Write("a.tar.gz", Gzip(OciArchive({big}).Tar()));
-  const std::string small = Write("b.tar", OciArchive({SampleImage("small")}));
-  OnTmpfs(8 << 20, [&] {
-    LayerStore store = OpenStore();
-    const uint64_t before = UsedBytes();
-    for (const std::string& path : {archive, packed}) {
-      const auto images = store.Import(path);
-      EXPECT_THAT(images, StatusIs(absl::StatusCode::kResourceExhausted,
-                                   HasSubstr("ENOSPC")));
-      EXPECT_EQ(GetErrorDetail(images.status())->error, ENOSPC);
-      ExpectNothingLeft(store, before);
-    }
-    EXPECT_OK(store.Import(small));
-    ExpectOnly(store, "small:1", 2);
-  });
-}
-
-// The layers fit, but their record does not: they are taken back.
-TEST_F(FullDiskTest, AnIndexThatDoesNotFit) {
-  TestImage image = SampleImage("app", 2);
-  image.env = "PAD=" + std::string(600 << 10, 'x');
-  const std::string archive = Write("a.tar", OciArchive({image}));
-  OnTmpfs(768 << 10, [&] {
-    LayerStore store = OpenStore();
-    const auto images = store.Import(archive);
-    EXPECT_THAT(images, StatusIs(absl::StatusCode::kResourceExhausted,
-                                 HasSubstr("ENOSPC")));
-    EXPECT_EQ(LayersOnDisk(), 0u);
-    EXPECT_THAT(Entries("staging"), IsEmpty());
-    EXPECT_THAT(*store.List(), IsEmpty());
-    EXPECT_EQ(
-        ::mount(nullptr, StorePath().c_str(), nullptr, MS_REMOUNT, "size=32m"),
-        0);
-    EXPECT_OK(store.Import(archive));
-    ExpectOnly(store, "app:1", 2);
-  });
-}
-
-// However full the disk is, a failure is clean, and space helps.
-TEST_F(FullDiskTest, EverySizeFailsCleanly) {
-  const std::string archive =
-      Write("a.tar", OciArchive({SampleImage("app", 3)}));
-  OnTmpfs(32 << 20, [&] {
-    { LayerStore store = OpenStore(); }
-    for (size_t left = 0; left < 60; ++left) {
-      // Fill the disk but for `left` pages.
-      const uint64_t size = UsedBytes() + left * 4096;
-      EXPECT_EQ(::mount(nullptr, StorePath().c_str(), nullptr, MS_REMOUNT,
-                        absl::StrCat("size=", size).c_str()),
-                0);
-      auto store = LayerStore::Open(Options());
-      if (store.ok()) {
-        const auto images = store->Import(archive);
-        if (!images.ok()) {
-          EXPECT_THAT(images, StatusIs(absl::StatusCode::kResourceExhausted,
-                                       HasSubstr("")))
-              << left;
-          EXPECT_EQ(LayersOnDisk(), 0u) << left;
-          EXPECT_THAT(Entries("staging"), IsEmpty()) << left;
-        }
-      } else {
-        EXPECT_THAT(store, StatusIs(absl::StatusCode::kResourceExhausted,
-                                    HasSubstr("")))
-            << left;
-      }
-      EXPECT_EQ(::mount(nullptr, StorePath().c_str(), nullptr, MS_REMOUNT,
-                        "size=32m"),
-                0);
-      LayerStore again = OpenStore();
-      if (again.Find("app:1").ok()) {
-        EXPECT_OK(again.Remove("app:1"));
-      }
-    }
-    LayerStore store = OpenStore();
-    EXPECT_OK(store.Import(archive));
-    ExpectOnly(store, "app:1", 3);
-  });
 }
 
 }  // namespace

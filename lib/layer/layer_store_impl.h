@@ -20,6 +20,10 @@ class LayerStore::Impl final {
   Impl(LayerStoreOptions options, layer::StoreDir dir)
       : options(std::move(options)), dir(std::move(dir)) {}
 
+  // What Open and Remove try again with what the store has in reserve.
+  static absl::StatusOr<LayerStore> TryOpen(const LayerStoreOptions& options);
+  absl::Status TryRemove(absl::string_view reference);
+
   const LayerStoreOptions options;
   const layer::StoreDir dir;
   std::unique_ptr<layer::StoreIndex> index;

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "caisson/error.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/store_lock.h"
@@ -24,6 +25,10 @@ namespace caisson::layer {
 namespace {
 
 constexpr char kIndexFile[] = "index.db";
+constexpr char kReserve[] = "reserve";
+// SQLite writes each page that a transaction changes: a removal some hundred
+// KB.
+constexpr off_t kReserveBytes = off_t{1} << 20;
 
 // Opens `path`, making it if its parent exists.
 absl::StatusOr<UniqueFd> OpenRoot(const std::string& path) {
@@ -192,6 +197,26 @@ bool StoreDir::HasLayer(const Digest& chain_id) const {
 
 absl::StatusOr<UniqueFd> StoreDir::OpenEmptyLayer() const {
   return sys::OpenDirectory(root(), "empty");
+}
+
+void StoreDir::KeepReserve() const {
+  const absl::StatusOr<UniqueFd> file = sys::OpenAt2(
+      root(), kReserve, O_WRONLY | O_CREAT, sys::kNoSymlinks, 0600);
+  if (!file.ok()) return;
+  struct stat status = {};
+  // Who was killed while making it has left it empty.
+  if (::fstat(file->get(), &status) == 0 && status.st_size == kReserveBytes) {
+    return;
+  }
+  if (::fallocate(file->get(), 0, 0, kReserveBytes) == 0) return;
+  ::unlinkat(root_.get(), kReserve, 0);
+}
+
+bool GiveUpReserve(BorrowedFd root, const absl::Status& status) {
+  const auto detail = GetErrorDetail(status);
+  return detail.has_value() &&
+         (detail->error == ENOSPC || detail->error == EDQUOT) &&
+         ::unlinkat(root.get(), kReserve, 0) == 0;
 }
 
 Staging::Staging(BorrowedFd parent, sys::OwnedDir dir)

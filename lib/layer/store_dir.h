@@ -2,6 +2,7 @@
 //
 //   index.db              images, names and which layers there are (SQLite)
 //   store.lock            store_lock.h
+//   reserve               room on a full disk for what makes room
 //   empty/                the one layer of an image without layers
 //   layers/FORMAT/CHAIN/{diff,tar-split}
 //                         a layer; CHAIN are 64 hexadecimal digits
@@ -65,6 +66,10 @@ class StoreDir final {
   bool HasLayer(const Digest& chain_id) const;
   absl::StatusOr<UniqueFd> OpenEmptyLayer() const;
 
+  // Makes the file that GiveUpReserve() deletes, if it is not there and the
+  // disk has room for it.
+  void KeepReserve() const;
+
  private:
   StoreDir() = default;
 
@@ -75,6 +80,11 @@ class StoreDir final {
   UniqueFd writable_;
   UniqueFd kept_;
 };
+
+// Whether `status` is about a full disk, and the store whose directory is
+// `root` had something in reserve, which is now free: it is worth another try.
+// For operations that end with more room than before.
+bool GiveUpReserve(BorrowedFd root, const absl::Status& status);
 
 // A directory below staging/ that is removed with the object.
 class Staging final {
