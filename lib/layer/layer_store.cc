@@ -239,9 +239,11 @@ absl::StatusOr<LayerStore> LayerStore::Impl::TryOpen(
   ASSIGN_OR_RETURN(layer::StoreDir dir,
                    layer::StoreDir::Open(options.path, options.format));
   auto impl = std::make_unique<Impl>(options, std::move(dir));
-  {
+  ASSIGN_OR_RETURN(const std::string path, impl->dir.IndexPath());
+  // Who is here to read waits for nobody who is publishing.
+  impl->index = StoreIndex::OpenPresent(path, options.busy_timeout);
+  if (impl->index == nullptr) {
     ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(impl->dir.root()));
-    ASSIGN_OR_RETURN(const std::string path, impl->dir.IndexPath());
     ASSIGN_OR_RETURN(impl->index, StoreIndex::Open(path, options.busy_timeout));
   }
   LayerStore store(std::move(impl));

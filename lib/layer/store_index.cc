@@ -1,5 +1,7 @@
 #include "lib/layer/store_index.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <iterator>
 #include <limits>
@@ -123,6 +125,28 @@ absl::StatusOr<std::unique_ptr<StoreIndex>> StoreIndex::Open(
   std::unique_ptr<StoreIndex> index(new StoreIndex(std::move(db)));
   RETURN_IF_ERROR(index->CreateSchema());
   return index;
+}
+
+std::unique_ptr<StoreIndex> StoreIndex::OpenPresent(
+    const std::string& path, absl::Duration busy_timeout) {
+  struct stat status = {};
+  // An empty one is about to be made: not twice at once.
+  if (::stat(path.c_str(), &status) != 0 || status.st_size == 0) return nullptr;
+  absl::StatusOr<Sqlite> db = Sqlite::Open(path, busy_timeout);
+  if (!db.ok()) return nullptr;
+  std::unique_ptr<StoreIndex> index(new StoreIndex(*std::move(db)));
+  const absl::StatusOr<bool> present = index->IsPresent();
+  if (!present.ok() || !*present) return nullptr;
+  return index;
+}
+
+absl::StatusOr<bool> StoreIndex::IsPresent() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(const auto id, Column(db_.Query("PRAGMA application_id")));
+  ASSIGN_OR_RETURN(const auto version,
+                   Column(db_.Query("PRAGMA user_version")));
+  return id.front() == absl::StrCat(kApplicationId) &&
+         version.front() == absl::StrCat(kIndexVersion);
 }
 
 absl::Status StoreIndex::CreateSchema() {

@@ -54,6 +54,10 @@ struct StoredLayer {
 
 class StoreIndex final {
  public:
+  // Opens the index at `path` if it is of this version already: without the
+  // store's lock, and without waiting for who changes it. Null otherwise.
+  static std::unique_ptr<StoreIndex> OpenPresent(const std::string& path,
+                                                 absl::Duration busy_timeout);
   // Opens the index at `path`, creating it, or making it one of this version.
   // Call with the store's lock held.
   static absl::StatusOr<std::unique_ptr<StoreIndex>> Open(
@@ -127,6 +131,7 @@ class StoreIndex final {
  private:
   explicit StoreIndex(Sqlite db) : db_(std::move(db)) {}
 
+  absl::StatusOr<bool> IsPresent();
   absl::Status CreateSchema();
   // With mutex_ held, in a transaction:
   absl::Status AddImage(absl::string_view format, const ImageRecord& image);

@@ -377,6 +377,14 @@ TEST_F(ReadersTest, DoNotWaitForWhoPublishes) {
                            nullptr, nullptr),
             SQLITE_OK);
   Read(store);
+  ExpectInChild([this] {
+    LayerStoreOptions options = Options();
+    options.recover = false;  // which waits, to change something
+    auto own = LayerStore::Open(options);
+    EXPECT_OK(own);
+    Read(*own);
+    return true;
+  });
   ::sqlite3_close(db);
 }
 
