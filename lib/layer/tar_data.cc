@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -48,17 +47,6 @@ absl::Status WriteError(absl::string_view call, const std::string& path) {
 }
 
 }  // namespace
-
-absl::Status CheckFileSize(uint64_t size) {
-  rlimit limit;
-  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 ||
-      limit.rlim_cur == RLIM_INFINITY || size <= limit.rlim_cur) {
-    return absl::OkStatus();
-  }
-  return absl::ResourceExhaustedError(
-      absl::StrCat("its ", size, " bytes are more than RLIMIT_FSIZE (",
-                   limit.rlim_cur, ")"));
-}
 
 absl::Status WriteTarData(TarReader& reader, const TarEntry& entry,
                           BorrowedFd fd, const std::string& path,

@@ -12,10 +12,6 @@
 
 namespace caisson::layer {
 
-// RESOURCE_EXHAUSTED if a file of `size` bytes is beyond RLIMIT_FSIZE, for
-// which the kernel would not only refuse but raise SIGXFSZ.
-absl::Status CheckFileSize(uint64_t size);
-
 // Writes the data of the reader's current entry to the empty file `fd`. Holes,
 // and long runs of zeros, become holes. `progress` is called before each piece
 // is read, with the bytes since the last call. An error of the reader, which

@@ -208,5 +208,31 @@ TEST(TarSplitTest, TooFewDescriptorsAreNoDamage) {
   EXPECT_FALSE(absl::IsDataLoss(status));
 }
 
+// The kernel would not only refuse to write, but raise SIGXFSZ.
+TEST(TarSplitTest, FileSizeLimitOfTheProcessIsAnError) {
+  TestDir dir;
+  TarSplitWriter writer;
+  ASSERT_OK(writer.Create(dir.fd(), "split"));
+  const UniqueFd out(::open(dir.path("out").c_str(),
+                            O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small = {1000, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  std::string noise;
+  for (uint32_t i = 1; noise.size() < 5000; i = i * 1'103'515'245 + 12'345) {
+    noise += static_cast<char>(i >> 24);
+  }
+  writer.Raw(noise);
+  const absl::Status split = writer.Finish();
+  MemorySource source(noise, 900);
+  const absl::Status copied = CopyTo(source, out.borrow(), "out").status();
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_THAT(split, StatusIs(absl::StatusCode::kResourceExhausted,
+                              HasSubstr("RLIMIT_FSIZE (1000)")));
+  EXPECT_THAT(copied, StatusIs(absl::StatusCode::kResourceExhausted,
+                               HasSubstr("write(\"out\")")));
+}
+
 }  // namespace
 }  // namespace caisson::layer

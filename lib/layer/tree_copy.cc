@@ -26,6 +26,7 @@
 #include "lib/layer/layer_tar.h"
 #include "lib/layer/tar_data.h"
 #include "lib/layer/tar_reader.h"
+#include "lib/sys/file_size.h"
 #include "lib/sys/open.h"
 
 namespace caisson {
@@ -313,7 +314,7 @@ class TreeWriter final {
           absl::StrCat(Quoted(path), " takes the files beyond max_bytes (",
                        options_.max_bytes, ")"));
     }
-    RETURN_IF_ERROR(layer::CheckFileSize(entry.size));
+    RETURN_IF_ERROR(sys::CheckFileSize(entry.size));
     bytes_ += entry.size;
     const UniqueFd file(
         ::openat(parent.get(), name.c_str(),

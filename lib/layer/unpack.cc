@@ -23,6 +23,7 @@
 #include "lib/layer/layer_finish.h"
 #include "lib/layer/overlay_view.h"
 #include "lib/layer/tar_data.h"
+#include "lib/sys/file_size.h"
 
 namespace caisson::layer {
 namespace {
@@ -256,7 +257,7 @@ absl::Status LayerUnpacker::CountBytes(const TarEntry& entry) {
                      "beyond ",
                      options_.max_bytes_name, " (", options_.max_bytes, ")"));
   }
-  RETURN_IF_ERROR(CheckFileSize(entry.size));
+  RETURN_IF_ERROR(sys::CheckFileSize(entry.size));
   stats_.bytes += entry.size;
   return absl::OkStatus();
 }

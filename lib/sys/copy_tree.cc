@@ -19,6 +19,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/sys/directory.h"
+#include "lib/sys/file_size.h"
 #include "lib/sys/open.h"
 #include "lib/sys/owned_dir.h"
 #include "lib/sys/xattr.h"
@@ -102,6 +103,10 @@ absl::Status CopyRange(BorrowedFd from, BorrowedFd to, off_t offset, off_t end,
 
 absl::Status CopyData(BorrowedFd from, BorrowedFd to, off_t size,
                       const std::string& name) {
+  if (absl::Status fits = CheckFileSize(static_cast<uint64_t>(size));
+      !fits.ok()) {
+    return Annotate(fits, Quoted(name));
+  }
   for (off_t offset = 0; offset < size;) {
     const off_t data = ::lseek(from.get(), offset, SEEK_DATA);
     if (data < 0 && errno == ENXIO) break;  // a hole up to the end

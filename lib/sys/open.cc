@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/sys/file_size.h"
 
 namespace caisson::sys {
 namespace {
@@ -135,6 +136,9 @@ absl::StatusOr<std::string> ReadFileAt(BorrowedFd dir, const std::string& path,
 absl::Status WriteAll(BorrowedFd fd, absl::string_view data,
                       absl::string_view what) {
   while (!data.empty()) {
+    if (absl::Status fits = CheckFileGrowth(fd, data.size()); !fits.ok()) {
+      return Annotate(fits, absl::StrCat("write(", Quoted(what), ")"));
+    }
     const ssize_t n = ::write(fd.get(), data.data(), data.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
