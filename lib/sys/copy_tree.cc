@@ -312,14 +312,16 @@ class TreeCopier final {
 
   absl::Status CopyFile(const std::string& name, BorrowedFd to,
                         const std::string& to_name) {
-    UniqueFd in(OpenAt2Raw(from_.get(), name.c_str(),
-                           O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-                           kHere));
-    if (!in.valid() && errno == EXDEV) return absl::OkStatus();
-    if (!in.valid()) return Vanished("open", name);
+    // By now it may be a device, which must not even be opened.
+    UniqueFd found(
+        OpenAt2Raw(from_.get(), name.c_str(), O_PATH | O_NOFOLLOW, kHere));
+    if (!found.valid() && errno == EXDEV) return absl::OkStatus();
+    if (!found.valid()) return Vanished("open", name);
     struct stat status;
-    if (::fstat(in.get(), &status) != 0) return Vanished("fstat", name);
+    if (::fstat(found.get(), &status) != 0) return Vanished("fstat", name);
     if (!S_ISREG(status.st_mode)) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const UniqueFd in,
+                     OpenFound(std::move(found), name, O_RDONLY | O_NONBLOCK));
     UniqueFd out(::openat(to.get(), to_name.c_str(),
                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                           0600));

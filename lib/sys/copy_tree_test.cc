@@ -1,11 +1,14 @@
 #include "lib/sys/copy_tree.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -257,6 +260,45 @@ TEST_F(CopyTreeTest, RacingRenames) {
   stop = true;
   attacker.join();
   EXPECT_GT(copied, 0);
+}
+
+// A container that exchanges a file for a pipe, or a device of which opening it
+// has effects.
+TEST_F(CopyTreeTest, WhatReplacesAFileIsNotOpened) {
+  Write("a", "text");
+  ASSERT_EQ(::mkfifo((from() + "/b").c_str(), 0600), 0);
+  const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  ASSERT_GE(::inotify_add_watch(watch.get(), (from() + "/b").c_str(), IN_OPEN),
+            0);
+  std::atomic<bool> stop = false;
+  std::thread attacker([&] {
+    while (!stop) {
+      ::renameat2(AT_FDCWD, (from() + "/a").c_str(), AT_FDCWD,
+                  (from() + "/b").c_str(), RENAME_EXCHANGE);
+    }
+  });
+  for (int i = 0; i < 150; ++i) {
+    EXPECT_OK(Copy(from(), to()));
+    fs::remove_all(to());
+    fs::create_directory(to());
+  }
+  stop = true;
+  attacker.join();
+  char event[sizeof(inotify_event) + NAME_MAX + 1];
+  EXPECT_EQ(::read(watch.get(), event, sizeof(event)), -1);
+}
+
+// The kernel would not only refuse to write, but raise SIGXFSZ.
+TEST_F(CopyTreeTest, FileSizeLimitOfTheProcessIsAnError) {
+  Write("file", std::string(5000, 'x'));
+  rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small = {1000, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const absl::Status status = Copy(from(), to());
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                               HasSubstr("RLIMIT_FSIZE (1000)")));
 }
 
 }  // namespace
