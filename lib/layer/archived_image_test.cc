@@ -7,11 +7,13 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "gtest/gtest.h"
@@ -128,6 +130,48 @@ TEST_F(ArchivedImageTest, ReadsLegacyArchives) {
     EXPECT_EQ(images[0].id, Digest::Of(images[0].config_json));
     EXPECT_THAT(images[0].config.env, ElementsAre("A=1"));
   }
+}
+
+// Counts how often each layer is opened.
+class CountingArchive final : public ImageArchive {
+ public:
+  explicit CountingArchive(const ImageArchive& archive) : archive_(archive) {}
+
+  bool Has(absl::string_view path) const override { return archive_.Has(path); }
+  absl::StatusOr<std::unique_ptr<ArchiveFile>> Open(
+      absl::string_view path) const override {
+    ++opened_[std::string(path)];
+    return archive_.Open(path);
+  }
+  absl::StatusOr<std::vector<std::string>> TopLevel() const override {
+    return archive_.TopLevel();
+  }
+
+  const std::map<std::string, int>& opened() const { return opened_; }
+
+ private:
+  const ImageArchive& archive_;
+  mutable std::map<std::string, int> opened_;
+};
+
+TEST_F(ArchivedImageTest, LayersThatLegacyImagesShareAreInflatedOnce) {
+  TestArchive archive = LegacyArchive(TwoLayers());
+  std::string base;
+  std::string app;
+  for (const auto& [path, content] : archive.files) {
+    if (!absl::EndsWith(path, "/json")) continue;
+    (absl::StrContains(content, "parent") ? app : base) = path.substr(0, 64);
+  }
+  archive.files["repositories"] = absl::StrCat(
+      R"({"app":{"1":")", app, R"("},"base":{"1":")", base, R"("}})");
+  ASSERT_OK(Find(archive));
+  const CountingArchive counting(*archive_);
+  ASSERT_OK_AND_ASSIGN(const auto images,
+                       FindImages(counting, platform_, limits_));
+  ASSERT_THAT(images, SizeIs(2));
+  // Each image asks for its size, too.
+  EXPECT_EQ(counting.opened().at(base + "/layer.tar"), 1 + 2);
+  EXPECT_EQ(counting.opened().at(app + "/layer.tar"), 1 + 1);
 }
 
 TEST_F(ArchivedImageTest, ReadsDirectories) {

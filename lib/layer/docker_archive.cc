@@ -48,10 +48,13 @@ class DockerArchiveReader final {
   absl::StatusOr<std::vector<std::string>> LegacyChain(
       const std::string& head) const;
   absl::StatusOr<Digest> DiffIdOf(const std::string& path) const;
+  absl::StatusOr<Digest> ComputeDiffId(const std::string& path) const;
 
   const ImageArchive& archive_;
   const Platform& platform_;
   const ArchiveLimits& limits_;
+  // By path: images share layers, and each has to be decompressed for this.
+  mutable std::map<std::string, Digest> diff_ids_;
 };
 
 absl::StatusOr<std::string> CleanField(const std::string& where,
@@ -198,6 +201,15 @@ absl::StatusOr<std::vector<std::string>> DockerArchiveReader::LegacyChain(
 }
 
 absl::StatusOr<Digest> DockerArchiveReader::DiffIdOf(
+    const std::string& path) const {
+  const auto known = diff_ids_.find(path);
+  if (known != diff_ids_.end()) return known->second;
+  ASSIGN_OR_RETURN(Digest diff_id, ComputeDiffId(path));
+  diff_ids_.emplace(path, diff_id);
+  return diff_id;
+}
+
+absl::StatusOr<Digest> DockerArchiveReader::ComputeDiffId(
     const std::string& path) const {
   ASSIGN_OR_RETURN(auto file, archive_.Open(path));
   auto tar = Decompress(*file, limits_.layer);
