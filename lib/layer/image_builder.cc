@@ -93,7 +93,9 @@ class ImageBuilder final {
       LayerTarOptions options;
       options.changes = {.tops = {first->borrow()},
                          .lowers = image_.lowers,
-                         .format = UnpackFormat(limits_.format)};
+                         .format = UnpackFormat(limits_.format),
+                         .max_entries = limits_.max_layer_entries};
+      options.max_bytes = limits_.max_layer_bytes;
       again.emplace(std::move(options));
       hash.emplace(*again);
       ASSIGN_OR_RETURN(stats, Unpack(kAgain, *hash));

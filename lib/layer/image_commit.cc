@@ -40,6 +40,7 @@ absl::StatusOr<Image> LayerStore::Commit(const Image& base, BorrowedFd upper,
   std::vector<BorrowedFd> lowers;
   if (!base.id.empty()) {
     ASSIGN_OR_RETURN(lower, OpenLayers(base));
+    RETURN_IF_ERROR(layer::CheckLayersOf(base, *lower));
     lowers = lower->dirs();
   }
   LayerTarOptions what = TarOptions(impl_->options.format, options);
@@ -62,6 +63,7 @@ absl::StatusOr<Image> LayerStore::Squash(const Image& base, size_t keep,
                      base.layers.size()));
   }
   ASSIGN_OR_RETURN(const LayerSet layers, OpenLayers(base));
+  RETURN_IF_ERROR(layer::CheckLayersOf(base, layers));
   const std::vector<BorrowedFd> dirs = layers.dirs();
   const auto middle = dirs.end() - static_cast<ptrdiff_t>(keep);
   const std::vector<BorrowedFd> lowers(middle, dirs.end());

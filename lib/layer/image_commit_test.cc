@@ -180,6 +180,15 @@ TEST_F(ImageCommitTest, SquashedTreesAreTheSame) {
   EXPECT_THAT(store.Squash(base, 4),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("nothing above layer 4 of 4")));
+  // An Image is a value, which can say what is not so.
+  Image wrong = base;
+  wrong.layers.push_back(base.layers[0]);
+  const auto refused = StatusIs(absl::StatusCode::kInvalidArgument,
+                                HasSubstr("Image::layers has 5 layers"));
+  EXPECT_THAT(store.Squash(wrong, 4), refused);
+  ASSERT_OK_AND_ASSIGN(const WritableLayer top, store.CreateWritableLayer());
+  EXPECT_THAT(store.Commit(wrong, top.upper()), refused);
+  EXPECT_THAT(store.Unpack(wrong, top.upper()), refused);
 }
 
 TEST_F(ImageCommitTest, WhatWasExportedComesBack) {

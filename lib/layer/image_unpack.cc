@@ -24,6 +24,7 @@ absl::Status LayerStore::Unpack(
                      Quoted(names.front())));
   }
   ASSIGN_OR_RETURN(const LayerSet layers, OpenLayers(image));
+  RETURN_IF_ERROR(layer::CheckLayersOf(image, layers));
   const std::vector<BorrowedFd> dirs = layers.dirs();
   uint64_t done = 0;  // of layers before the current one
   for (size_t i = 0; i < image.layers.size(); ++i) {

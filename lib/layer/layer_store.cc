@@ -158,6 +158,15 @@ absl::Status layer::CheckStoredDigest(HashingSource& hash,
       actual.str(), "; remove the image and import it again"));
 }
 
+absl::Status layer::CheckLayersOf(const Image& image, const LayerSet& layers) {
+  // An image without layers has one directory, which is none of them.
+  const size_t expected = std::max<size_t>(image.layers.size(), 1);
+  if (layers.dirs().size() == expected) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "Image::layers has ", image.layers.size(), " layers, but the image ",
+      image.id, " in the store has ", layers.dirs().size()));
+}
+
 absl::StatusOr<Image> layer::LoadImage(StoreIndex& index,
                                        const std::string& id) {
   ASSIGN_OR_RETURN(Image image, index.Get(id));

@@ -56,6 +56,10 @@ absl::Status CheckStoredDigest(HashingSource& hash, const Digest& diff_id);
 // the error what it is the name of.
 absl::Status CheckKeptName(absl::string_view what, absl::string_view name);
 
+// INVALID_ARGUMENT unless `layers`, opened for `image`, are as many as it says
+// that it has: an Image is a value, which its owner can change.
+absl::Status CheckLayersOf(const Image& image, const LayerSet& layers);
+
 // As layer_store.h describes references.
 absl::StatusOr<ResolvedImage> ResolveImage(StoreIndex& index,
                                            absl::string_view reference);
