@@ -17,7 +17,7 @@ usage: tests/run.sh [--quick] [BAZEL OPTION...] [TARGET...]
 Without arguments: installs missing packages, makes the test images, runs every
 test with gcc 12 and kernel tests once more in a VM (tests/vm), has containerd,
 docker and podman drive caisson-oci (tests/engines), exchanges images with them,
-skopeo and umoci (tests/interop), checks formatting and shell scripts, builds the
+skopeo, umoci and buildah (tests/interop), checks formatting and shell scripts, builds the
 library and the examples with clang 14, ASan and UBSan, runs the unprivileged tests and those tagged "asan" so, those tagged
 "tsan" with TSan, and each fuzzer for some seconds.
 

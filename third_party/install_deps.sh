@@ -44,7 +44,7 @@ tools=(
 peers=(crun bubblewrap)
 # AppArmor profiles and an SELinux policy are compiled and loaded in the VM.
 vm=(qemu-system-x86 qemu-system-common apparmor checkpolicy)
-engines=(docker.io containerd podman conmon catatonit iptables)
+engines=(docker.io containerd podman buildah conmon catatonit iptables)
 
 list=0 kernel=0 services=1
 packages=("${build[@]}" "${tools[@]}")

@@ -6,11 +6,12 @@
 //   layer_tool STORE export REFERENCE FILE
 //   layer_tool STORE commit REFERENCE NAME COMMAND
 //   layer_tool STORE squash REFERENCE KEEP NAME
-//   layer_tool STORE id|layers|names REFERENCE
+//   layer_tool STORE tag REFERENCE NAME
+//   layer_tool STORE id|digest|layers|names REFERENCE
 //
 // commit runs COMMAND with a shell in the upper directory of a new writable
-// layer. import and the makers of images print ids, layers diffIDs, bottom
-// first.
+// layer. import and the makers of images print ids, digest the manifest's,
+// layers diffIDs, bottom first.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -108,6 +109,7 @@ absl::Status Show(LayerStore& store, const std::string& what,
                   const Arguments& args) {
   ASSIGN_OR_RETURN(const Image image, store.Find(args.at(0)));
   if (what == "id") Print(image.id);
+  if (what == "digest") Print(image.manifest_digest);
   if (what == "names") {
     for (const std::string& name : image.names) Print(name);
   }
@@ -127,6 +129,7 @@ absl::Status Run(const Arguments& all) {
   if (command == "export") return Export(store, args);
   if (command == "commit") return Commit(store, args);
   if (command == "squash") return Squash(store, args);
+  if (command == "tag") return store.Tag(args.at(0), args.at(1));
   return Show(store, command, args);
 }
 

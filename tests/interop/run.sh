@@ -1,7 +1,7 @@
 #!/bin/bash
 # Has other programs read what LayerStore writes, and LayerStore what they write: skopeo,
-# umoci, podman and docker. The same ids, the same diffIDs, the same trees. The last line
-# of standard output:
+# umoci, buildah, podman and docker. The same ids, the same diffIDs, the same trees. The
+# last line of standard output:
 #   N passed, N failed, N skipped
 set -uo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd) || exit 1
@@ -19,7 +19,7 @@ outlives the script, however that ends. Needs root.
   --bad FILE  append a line for each case that did not pass
 
 Environment:
-  CAISSON_INTEROP_SECONDS  for all (120)
+  CAISSON_INTEROP_SECONDS  for all (240)
   CAISSON_CACHE_DIR        images (.cache)
 USAGE
 }
@@ -92,7 +92,7 @@ cp "$CAISSON_LAYER_TOOL" "$scratch/" || exit 1
 
 # Descriptor 3 takes a line for each case, 4 the programs' logs.
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/run/interop \
-  setpriv --pdeathsig KILL timeout --kill-after=1 "${CAISSON_INTEROP_SECONDS:-120}" setpriv --pdeathsig KILL \
+  setpriv --pdeathsig KILL timeout --kill-after=1 "${CAISSON_INTEROP_SECONDS:-240}" setpriv --pdeathsig KILL \
   unshare --mount --propagation private --net --pid --fork --kill-child --mount-proc \
   "$self" --in "$scratch/layer_tool" "$images/busybox.docker.tar" \
   </dev/null 3>"$scratch/cases" 4>>"$scratch/log" &
