@@ -88,7 +88,11 @@ class Worker final {
   // Until something goes wrong that must not.
   void Run() {
     while (!::testing::Test::HasFailure()) {
-      const auto action = static_cast<Action>(random_() % std::size(kActions));
+      // Imports and removals meet the most.
+      const uint64_t any = random_() % (2 * std::size(kActions));
+      const auto action = any < std::size(kActions) ? static_cast<Action>(any)
+                          : any % 2 == 0            ? kImport
+                                                    : kRemove;
       const absl::Status status = Do(action);
       if (status.ok()) ++counters_[action];
       // Others remove what was just found, or use what is to be removed.
