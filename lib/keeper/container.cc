@@ -209,8 +209,11 @@ absl::Status Container::Stop(std::optional<absl::Duration> grace) const {
     if (absl::IsUnavailable(answered.status())) continue;
     RETURN_IF_ERROR(answered.status());
     RETURN_IF_ERROR(StatusOf(answered->reply));
-    ASSIGN_OR_RETURN(const auto record, state_->directory.ReadRecord());
-    keeper::TellOf(state_->store->directory, record, "stop");
+    const auto record = state_->directory.ReadRecord();
+    // One that removes itself may have done so by now.
+    if (record.ok()) {
+      keeper::TellOf(state_->store->directory, *record, "stop");
+    }
     return absl::OkStatus();
   }
 }
@@ -391,14 +394,15 @@ absl::Status Container::State::AskToLeave() const {
 
 absl::Status Container::Remove(const ContainerRemoveOptions& options) const {
   for (;;) {
-    const absl::Status left = state_->AskToLeave();
-    if (!left.ok()) {
+    absl::Status left = state_->AskToLeave();
+    if (!left.ok() && !(options.force && absl::IsNotFound(left))) {
       if (!absl::IsFailedPrecondition(left)) return left;
       if (!options.force) {
         return absl::FailedPreconditionError(
             absl::StrCat(left.message(), "; stop it, or remove it with force"));
       }
-      RETURN_IF_ERROR(Stop(absl::ZeroDuration()));
+      left = Stop(absl::ZeroDuration());
+      if (!left.ok() && !absl::IsNotFound(left)) return left;
       continue;
     }
     auto lock = state_->directory.Lock();

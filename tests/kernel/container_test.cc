@@ -612,6 +612,19 @@ TEST_F(ContainerTest, RemovesItself) {
   EXPECT_TRUE(Await([&] { return Actions(container.id()).size() == 4; }));
   EXPECT_THAT(Actions(container.id()),
               ElementsAre("create", "start", "die", "destroy"));
+
+  // Nor is it an error that it has, of whoever wants it to end.
+  spec = Spec("exec sleep 100");
+  spec.auto_remove = true;
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_OK_AND_ASSIGN(const Container other, Started(spec));
+    if (i % 2 == 0) {
+      EXPECT_OK(other.Stop(absl::ZeroDuration()));
+    } else {
+      EXPECT_OK(other.Remove({.force = true}));
+      EXPECT_THAT(other.Inspect(), StatusIs(absl::StatusCode::kNotFound, _));
+    }
+  }
 }
 
 TEST_F(ContainerTest, Health) {
