@@ -573,6 +573,19 @@ TEST_F(LayerChangesTest, WhatIsElsewhereIsRefused) {
   }
 }
 
+// What the kernel notes for itself is not of the image; what the image has of
+// the same names is stored with another.
+TEST_F(LayerChangesTest, AttributesOfOverlayfsAreNotOfTheImage) {
+  Stack stack;
+  stack.upper().Write("file", "x");
+  stack.upper().SetXattr("file", "trusted.overlay.origin", "x");
+  stack.upper().SetXattr("file", "trusted.overlay.overlay.opaque", "y");
+  ASSERT_OK_AND_ASSIGN(const std::string tar, stack.Tar());
+  EXPECT_THAT(tar, HasSubstr("SCHILY.xattr.trusted.overlay.opaque=y\n"));
+  EXPECT_THAT(tar, ::testing::Not(HasSubstr("overlay.origin")));
+  EXPECT_THAT(tar, ::testing::Not(HasSubstr("overlay.overlay")));
+}
+
 TEST_F(LayerChangesTest, NamesOfWhiteoutsAreRefused) {
   Stack stack;
   stack.upper().Write(".wh.x", "");
