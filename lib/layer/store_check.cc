@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <map>
@@ -57,6 +58,17 @@ struct Checked {
   std::vector<Digest> below;  // chain ids, bottom first
   std::vector<std::string> images;
 };
+
+// Whether a failure to make a layer anew is the layer's. Rights, descriptors, a
+// full disk are not, and must not have it removed.
+bool TellsOfDamage(const absl::Status& failure) {
+  if (absl::IsDataLoss(failure)) return true;
+  const bool of_content =
+      absl::IsInvalidArgument(failure) || absl::IsNotFound(failure);
+  return of_content && !GetErrorDetail(failure).has_value();
+}
+
+using Identity = std::pair<dev_t, ino_t>;
 
 class StoreChecker final {
  public:
@@ -150,6 +162,7 @@ class StoreChecker final {
     std::optional<LayerStaging> staging;
     ASSIGN_OR_RETURN(staging, Pin(layer));
     if (layer.images.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(examined_, IdentityOf(chain_id));
     StoreFinding finding{.subject = chain_id.str(), .images = layer.images};
     ASSIGN_OR_RETURN(const bool good,
                      Examine(chain_id, layer, *staging, finding));
@@ -190,7 +203,7 @@ class StoreChecker final {
     const absl::Status unpacked =
         above_sound ? Unpack(*split, stored->borrow(), layer, staging)
                     : CheckData(*split, stored->borrow(), layer);
-    if (absl::IsResourceExhausted(unpacked)) return unpacked;  // a full disk
+    if (!unpacked.ok() && !TellsOfDamage(unpacked)) return unpacked;
     if (!unpacked.ok()) {
       finding.kind = StoreFinding::kLayerDamaged;
       finding.detail = std::string(unpacked.message());
@@ -246,6 +259,37 @@ class StoreChecker final {
                                             layer.diff_id.str()));
   }
 
+  // Of the root of a layer; nothing if there is none.
+  absl::StatusOr<std::optional<Identity>> IdentityOf(const Digest& chain_id) {
+    const absl::StatusOr<UniqueFd> root = store_.OpenLayer(chain_id);
+    if (absl::IsNotFound(root.status())) return std::nullopt;
+    RETURN_IF_ERROR(root.status());
+    struct stat status;
+    if (::fstat(root->get(), &status) != 0) {
+      return ErrnoError(errno, absl::StrCat("fstat(", chain_id.hex(), ")"),
+                        {.step = "layer.verify"});
+    }
+    return Identity(status.st_dev, status.st_ino);
+  }
+
+  // Whether the layer is still the one that was examined, and nobody uses it:
+  // neither an image, also one that has come since, nor who is making one.
+  absl::StatusOr<bool> IsFree(const Digest& chain_id, const Checked& layer,
+                              StoreLock& lock) {
+    ASSIGN_OR_RETURN(const auto record,
+                     index_.FindLayer(store_.format(), chain_id));
+    if (!record.has_value() || record->diff_id != layer.diff_id) return false;
+    ASSIGN_OR_RETURN(const auto images, index_.ImagesWith(chain_id));
+    for (const Digest& image : images) {
+      ASSIGN_OR_RETURN(const bool free, lock.TryImage(image));
+      if (!free) return false;
+    }
+    ASSIGN_OR_RETURN(const bool unplanned, lock.TryLayer(chain_id));
+    if (!unplanned) return false;
+    ASSIGN_OR_RETURN(const auto there, IdentityOf(chain_id));
+    return there == examined_;
+  }
+
   // False if somebody uses the layer.
   absl::StatusOr<bool> Repair(const Digest& chain_id, const Checked& layer,
                               StoreFinding::Kind kind,
@@ -256,11 +300,8 @@ class StoreChecker final {
     // Its locks would be in the way of the exclusive ones.
     staging->Unpin();
     ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store_.root()));
-    for (const std::string& image : layer.images) {
-      ASSIGN_OR_RETURN(const Digest id, Digest::Parse(image, "id"));
-      ASSIGN_OR_RETURN(const bool free, lock.TryImage(id));
-      if (!free) return false;
-    }
+    ASSIGN_OR_RETURN(const bool free, IsFree(chain_id, layer, lock));
+    if (!free) return false;
     const std::string name(chain_id.hex());
     const std::string there = rebuild ? kFresh : "removed";
     // Atomic either way: there is always one whole layer of that name, or none.
@@ -283,6 +324,7 @@ class StoreChecker final {
   std::map<Digest, Checked> layers_;  // by chain ID
   std::vector<Digest> order_;         // of layers_; each after those below it
   std::set<Digest> unsound_;
+  std::optional<Identity> examined_;  // the layer that is being checked
 };
 
 }  // namespace

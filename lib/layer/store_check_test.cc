@@ -1,12 +1,15 @@
 #include "caisson/store_check.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -139,6 +142,57 @@ TEST_F(StoreCheckTest, WhatChangedButForDataIsMadeAnew) {
   }
   // What was made anew can be saved as well.
   EXPECT_OK(store.Save({"app:1"}, temp_.path() + "/out.tar"));
+}
+
+// The images of a layer are found first, and others come while it is examined.
+TEST_F(StoreCheckTest, NothingIsRepairedBelowAnImageThatIsNew) {
+  LayerStore store = OpenStore();
+  TestImage sample = SampleImage("app", 1);
+  ASSERT_OK_AND_ASSIGN(auto images,
+                       store.Import(Write("a.tar", OciArchive({sample}))));
+  const std::string file = Diff(images[0], 0) + "/shared";
+  ASSERT_EQ(::chmod(file.c_str(), 0600), 0);
+  sample.layers.push_back(SampleImage("other", 1).layers[0]);
+  sample.names = {"derived:1"};
+  const std::string second = Write("b.tar", OciArchive({sample}));
+  std::optional<LayerSet> used;
+  VerifyOptions options = {.repair = true};
+  options.progress = [&](size_t, size_t) {
+    auto derived = store.Import(second);
+    EXPECT_OK(derived);
+    auto layers = store.OpenLayers(derived->front());
+    EXPECT_OK(layers);
+    used = *std::move(layers);
+    return true;
+  };
+  EXPECT_FALSE(Only(store, options).repaired);
+  EXPECT_EQ(ReadInLayers(*used, "shared"), "other0");
+  used.reset();
+  EXPECT_TRUE(Only(store, {.repair = true}).repaired);
+}
+
+// A process without the rights to make a layer anew must not take it for
+// damaged and remove it.
+TEST_F(StoreCheckTest, WhatCannotBeCheckedIsNotRemoved) {
+  LayerStore store = OpenStore();
+  TestImage sample = SampleImage("app", 1);
+  sample.layers = {TestTar().Owner(5, 6).File("file", "x").Finish()};
+  ASSERT_OK(store.Import(Write("a.tar", OciArchive({sample}))));
+  ExpectInChild([&] {
+    __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct data[2];
+    if (::syscall(SYS_capget, &header, data) != 0) return false;
+    data[0].effective &= ~(uint32_t{1} << CAP_CHOWN);
+    if (::syscall(SYS_capset, &header, data) != 0) return false;
+    LayerStore own = OpenStore();
+    EXPECT_THAT(
+        own.Verify({.repair = true}),
+        StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("fchown")));
+    return true;
+  });
+  EXPECT_EQ(LayersOnDisk(), 1u);
+  ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify());
+  EXPECT_THAT(report.findings, IsEmpty());
 }
 
 TEST_F(StoreCheckTest, DamagedDataIsRemovedForTheNextImport) {

@@ -300,6 +300,22 @@ absl::StatusOr<bool> StoreIndex::HasImage(absl::string_view id) {
   return !ids.empty();
 }
 
+absl::StatusOr<std::vector<Digest>> StoreIndex::ImagesWith(
+    const Digest& chain_id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(
+      const auto ids,
+      Column(
+          db_.Query("SELECT DISTINCT image FROM image_layers WHERE chain_id=?",
+                    chain_id.str())));
+  std::vector<Digest> images;
+  for (const std::string& text : ids) {
+    ASSIGN_OR_RETURN(Digest id, StoredDigest(text));
+    images.push_back(std::move(id));
+  }
+  return images;
+}
+
 absl::StatusOr<std::string> StoreIndex::Document(absl::string_view digest) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ASSIGN_OR_RETURN(

@@ -81,6 +81,8 @@ class StoreIndex final {
   absl::StatusOr<std::vector<std::string>> IdsOfPrefix(absl::string_view prefix,
                                                        size_t limit);
   absl::StatusOr<bool> HasImage(absl::string_view id);
+  // The ids of all images that have the layer.
+  absl::StatusOr<std::vector<Digest>> ImagesWith(const Digest& chain_id);
 
   // A configuration or manifest, byte for byte; NOT_FOUND if there is none.
   absl::StatusOr<std::string> Document(absl::string_view digest);
