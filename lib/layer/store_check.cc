@@ -320,11 +320,11 @@ class StoreChecker final {
   StoreIndex& index_;
   const LayerStoreOptions& limits_;
   const VerifyOptions& options_;
+  std::optional<Identity> examined_;  // of the layer that is looked at
   StoreReport report_;
   std::map<Digest, Checked> layers_;  // by chain ID
   std::vector<Digest> order_;         // of layers_; each after those below it
   std::set<Digest> unsound_;
-  std::optional<Identity> examined_;  // the layer that is being checked
 };
 
 }  // namespace

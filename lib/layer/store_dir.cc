@@ -18,6 +18,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/layer/store_lock.h"
 #include "lib/sys/directory.h"
+#include "lib/sys/file_size.h"
 #include "lib/sys/open.h"
 #include "lib/sys/remove_tree.h"
 
@@ -208,7 +209,10 @@ void StoreDir::KeepReserve() const {
   if (::fstat(file->get(), &status) == 0 && status.st_size == kReserveBytes) {
     return;
   }
-  if (::fallocate(file->get(), 0, 0, kReserveBytes) == 0) return;
+  if (sys::CheckFileSize(kReserveBytes).ok() &&
+      ::fallocate(file->get(), 0, 0, kReserveBytes) == 0) {
+    return;
+  }
   ::unlinkat(root_.get(), kReserve, 0);
 }
 
