@@ -6,8 +6,10 @@
 
 namespace containers {
 
-// images.cc
+// import.cc
 int Import(const Call& call);
+
+// images.cc
 int Images(const Call& call);
 int RemoveImage(const Call& call);
 int Df(const Call& call);

@@ -67,6 +67,7 @@ await() {
   fail "awaited in vain: $*"
   return 1
 }
+in_terminal() { script -qec "stty rows 40 cols 100; '$program' --store '$work/store' $*" /dev/null; }
 prints() { grep -qE -- "$1" <<<"$("${@:2}" 2>&1)"; }
 
 # What it is for a person who asks.
@@ -86,6 +87,25 @@ expect 0 '^b:1, busybox:latest$' containers import --name b:1 "$images/busybox.o
 expect 0 'b:1.* linux/' containers images
 expect 0 '^b:1$' containers rmi b:1
 expect 1 'none.tar' containers import "$work/none.tar"
+
+# What an import shows, and a signal in the middle of it; not SIGINT, which a shell has
+# ignored in what it runs in the background.
+expect 0 '^busybox$' containers rmi busybox
+expect 0 '^layer 1 of 1: [0-9a-f]{12}, [0-9.]+[KM]iB, [0-9]{3} entries$' containers import "$images/busybox.oci.tar"
+expect 0 '^busybox$' containers rmi busybox
+output=$(in_terminal "import '$images/busybox.oci.tar'" </dev/null)
+was 0 '] 0 of 1 MiB, 0 entries, 0 of 1 layers' $? "$output"
+mkfifo "$work/fifo"
+"$program" --store "$work/store" import "$work/fifo" >"$work/out" 2>&1 &
+pid=$!
+exec {archive}>"$work/fifo"
+head -c 2000000 "$images/debian-python.docker.tar" >&"$archive"
+kill -TERM "$pid"
+{ head -c 2000000 "$images/debian-python.docker.tar" >&"$archive"; } 2>/dev/null
+exec {archive}>&-
+wait "$pid"
+was 143 'interrupted: nothing was imported' $? "$(<"$work/out")"
+expect 0 '^0$' sh -c "ls '$work/store/staging' | wc -l"
 before=$(host_state)
 
 # Exit codes of run, and what it says.
@@ -236,7 +256,6 @@ await grep -qs ready "$work/out"
 kill -INT "$pid"
 wait "$pid"
 was 7 ready $? "$(<"$work/out")"
-in_terminal() { script -qec "stty rows 40 cols 100; '$program' --store '$work/store' $*" /dev/null; }
 run_options="--network none --cgroup-parent $group"
 output=$(in_terminal "run -it --rm $run_options busybox sh -c 'stty size; exit 3'" </dev/null)
 was 3 '40 100' $? "$output"

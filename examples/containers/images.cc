@@ -1,74 +1,13 @@
-#include <unistd.h>
-
 #include <algorithm>
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "examples/containers/commands.h"
 #include "examples/containers/output.h"
 
 namespace containers {
-namespace {
-
-// A line that is rewritten while an import takes its time.
-class Progress final {
- public:
-  bool operator()(const caisson::ImportProgress& progress) {
-    const absl::Time now = absl::Now();
-    if (!isatty(STDERR_FILENO) || now - start_ < absl::Seconds(1) ||
-        now - shown_ < absl::Milliseconds(100)) {
-      return true;
-    }
-    shown_ = now;
-    std::cerr << absl::StrFormat(
-        "\rimporting: layer %d of %d, %d of %d MiB  ",
-        std::min(progress.layers_done + 1, progress.layers), progress.layers,
-        progress.bytes_done >> 20, progress.bytes >> 20);
-    if (progress.bytes_done >= progress.bytes) std::cerr << "\n";
-    return true;
-  }
-
- private:
-  absl::Time start_ = absl::Now();
-  absl::Time shown_ = start_;
-};
-
-std::string NamesOf(const std::vector<std::string>& names) {
-  return names.empty() ? "<none>" : absl::StrJoin(names, ", ");
-}
-
-}  // namespace
-
-int Import(const Call& call) {
-  std::string name;
-  const auto words = call.Parse(
-      {Text(0, "name", "NAME[:TAG]", "instead of the archive's names", name)});
-  caisson::LayerStore layers = call.Layers();
-  for (const caisson::Image& image :
-       Check(layers.Import(words[0], {.name = name, .progress = Progress()}))) {
-    std::cout << NamesOf(image.names) << "\n";
-  }
-  return 0;
-}
-
-int Images(const Call& call) {
-  bool quiet = false;
-  call.Parse({Switch('q', "quiet", "ids alone", quiet)});
-  Table table({"NAME", "IMAGE ID", "PLATFORM", "IMPORTED", "SIZE"});
-  for (const caisson::ImageSummary& image : Check(call.Layers().List())) {
-    if (quiet) std::cout << ShortId(image.id) << "\n";
-    table.Add(
-        {NamesOf(image.names), ShortId(image.id), image.platform.ToString(),
-         absl::StrCat(HumanDuration(absl::Now() - image.imported), " ago"),
-         Bytes(static_cast<int64_t>(image.size))});
-  }
-  if (!quiet) std::cout << table.ToString();
-  return 0;
-}
-
 namespace {
 
 // The containers that were made from the image, if there are some.
@@ -85,6 +24,21 @@ std::string UsersOf(const Call& call, const caisson::LayerStore& layers,
 }
 
 }  // namespace
+
+int Images(const Call& call) {
+  bool quiet = false;
+  call.Parse({Switch('q', "quiet", "ids alone", quiet)});
+  Table table({"NAME", "IMAGE ID", "PLATFORM", "IMPORTED", "SIZE"});
+  for (const caisson::ImageSummary& image : Check(call.Layers().List())) {
+    if (quiet) std::cout << ShortId(image.id) << "\n";
+    table.Add(
+        {NamesText(image.names), ShortId(image.id), image.platform.ToString(),
+         absl::StrCat(HumanDuration(absl::Now() - image.imported), " ago"),
+         Bytes(static_cast<int64_t>(image.size))});
+  }
+  if (!quiet) std::cout << table.ToString();
+  return 0;
+}
 
 int RemoveImage(const Call& call) {
   caisson::LayerStore layers = call.Layers();

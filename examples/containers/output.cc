@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
@@ -34,6 +35,10 @@ std::string Table::ToString() const {
 
 std::string ShortId(const std::string& id) {
   return std::string(absl::StripPrefix(id, "sha256:")).substr(0, 12);
+}
+
+std::string NamesText(const std::vector<std::string>& names) {
+  return names.empty() ? "<none>" : absl::StrJoin(names, ", ");
 }
 
 std::string Bytes(std::optional<int64_t> bytes) {

@@ -25,6 +25,8 @@ class Table final {
 
 // The first 12 digits, also after "sha256:".
 std::string ShortId(const std::string& id);
+// Those of an image, "<none>" without.
+std::string NamesText(const std::vector<std::string>& names);
 // "1.5MiB"; "-" without.
 std::string Bytes(std::optional<int64_t> bytes);
 // "3 seconds", "About an hour".
