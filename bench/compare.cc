@@ -33,7 +33,14 @@ extern char** environ;
 namespace {
 
 constexpr char kUsage[] =
-    R"(usage: compare [--rounds N] [--json FILE] ROW... -- PROGRAM...
+    R"(usage: compare [OPTION...] ROW... -- PROGRAM...
+
+  --rounds N      500 by default
+  --warm-up N     rounds that do not count, at the beginning: 5 by default
+  --unmeasured N  more of them, of each program before each of its rounds: 2
+  --before FILE   a program to be run before each round, with the name of the
+                  one whose round it is
+  --json FILE     write one JSON object a row
 
 PROGRAM is NAME=COMMAND LINE: a program that does one round for each byte on its
 standard input, answers each with a duration in ns (8 bytes), and cleans up and
@@ -41,9 +48,6 @@ ends when that is closed. ROW is NAME:AGAINST, both names of programs. All
 programs run one after another in every round; one line is printed for each row,
 and with --json one JSON object a line.
 )";
-
-constexpr int kWarmUp = 5;
-constexpr int kUnmeasured = 2;  // before each round
 
 volatile sig_atomic_t g_stop = 0;
 
@@ -129,6 +133,9 @@ const Program& Find(const std::vector<Program>& programs,
 
 struct Options {
   int rounds = 500;
+  int warm_up = 5;
+  int unmeasured = 2;
+  std::string before;
   std::string json;
   std::vector<std::string> rows;
   std::vector<std::string> programs;
@@ -139,9 +146,16 @@ Options Parse(int argc, char** argv) {
   int i = 1;
   for (; i < argc && std::string(argv[i]) != "--"; ++i) {
     const std::string arg = argv[i];
-    if (arg == "--rounds" && i + 1 < argc &&
-        absl::SimpleAtoi(argv[i + 1], &options.rounds) && options.rounds > 0) {
+    int* number = arg == "--rounds"       ? &options.rounds
+                  : arg == "--warm-up"    ? &options.warm_up
+                  : arg == "--unmeasured" ? &options.unmeasured
+                                          : nullptr;
+    if (number != nullptr && i + 1 < argc &&
+        absl::SimpleAtoi(argv[i + 1], number) && *number >= 0 &&
+        options.rounds > 0) {
       ++i;
+    } else if (arg == "--before" && i + 1 < argc) {
+      options.before = argv[++i];
     } else if (arg == "--json" && i + 1 < argc) {
       options.json = argv[++i];
     } else if (arg[0] != '-') {
@@ -159,18 +173,37 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
+void RunBefore(const Options& options, const Program& program) {
+  if (options.before.empty()) return;
+  char* argv[] = {const_cast<char*>(options.before.c_str()),
+                  const_cast<char*>(program.name.c_str()), nullptr};
+  pid_t pid = 0;
+  int status = 0;
+  if (posix_spawn(&pid, argv[0], nullptr, nullptr, argv, environ) == 0 &&
+      waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+      WEXITSTATUS(status) == 0) {
+    return;
+  }
+  std::cerr << "compare: " << options.before << " " << program.name
+            << " failed\n";
+  g_stop = 1;
+}
+
 // False if a signal ended it early.
-bool Measure(std::vector<Program>& programs, int rounds) {
+bool Measure(std::vector<Program>& programs, const Options& options) {
+  const int rounds = options.rounds;
   const bool progress = isatty(STDERR_FILENO) == 1;
   std::vector<size_t> order(programs.size());
   std::iota(order.begin(), order.end(), 0);
   std::minstd_rand random;  // the same orders in every run
-  for (int round = -kWarmUp; round < rounds && !g_stop; ++round) {
+  for (int round = -options.warm_up; round < rounds && !g_stop; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     for (size_t i : order) {
-      for (int n = 0; n < kUnmeasured; ++n) {
+      for (int n = 0; n < options.unmeasured; ++n) {
         programs[i].Round();
       }
+      RunBefore(options, programs[i]);
+      if (g_stop) break;
       const double us = programs[i].Round();
       if (round >= 0) programs[i].us.push_back(us);
     }
@@ -227,7 +260,7 @@ int main(int argc, char** argv) {
   for (const std::string& program : options.programs) {
     programs.push_back(Spawn(program));
   }
-  const bool complete = Measure(programs, options.rounds);
+  const bool complete = Measure(programs, options);
   if (complete) Report(programs, options);
 
   for (Program& program : programs) close(program.to);
