@@ -58,7 +58,17 @@ enum class LayerStoreFormat {
   // Needs CAP_SYS_ADMIN and CAP_MKNOD in the initial user namespace.
   kOverlay,
   // As kOverlay with user.overlay.opaque, for overlay mounts with "userxattr".
+  // Needs root, be it of a user namespace; there a range of ids (newuidmap) for
+  // the owners that the image has. Device nodes that may not be made are left
+  // out.
   kOverlayUserxattr,
+  // The same for an ordinary user, who can give files to nobody: everything
+  // belongs to the process's user and group, as with Podman's
+  // ignore_chown_errors. Capabilities of files and device nodes are left out;
+  // the owner may read every file and change every directory. What Save writes
+  // has all that the image came with; DiffOptions::ids says for Commit which id
+  // of the image the own one is. doc/rootless.md.
+  kOverlayUserxattrSingle,
 };
 
 struct LayerStoreOptions {
@@ -194,7 +204,7 @@ class [[nodiscard]] LayerSet final {
 struct WritableLayerOptions {
   // If set, the new upper directory, which becomes the root of the overlay,
   // gets mode, owner and extended attributes of the top layer's root. Otherwise
-  // it is 0755 and 0:0.
+  // it is 0755 and the process's own: root's.
   const LayerSet* lower = nullptr;
   // If set, the owner of upper and work instead: the host's ids for root in the
   // user namespace that will use them.

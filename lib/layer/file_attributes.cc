@@ -22,6 +22,7 @@ constexpr absl::string_view kUserOverlay = "user.overlay.";
 // overlayfs reads "trusted.overlay.overlay.X" as the file's own
 // "trusted.overlay.X" (Linux 6.7, Documentation/filesystems/overlayfs.rst).
 constexpr absl::string_view kEscape = "overlay.";
+constexpr absl::string_view kCapabilityXattr = "security.capability";
 
 // What ext4 with 256-byte inodes can hold, so that a layer has the same times
 // on every file system.
@@ -32,6 +33,14 @@ absl::Status AttributeError(absl::string_view call, const std::string& path,
                             absl::string_view hint = {}) {
   return ErrnoError(errno, absl::StrCat(call, "(", Quoted(path), ")"),
                     {.step = "layer.unpack", .path = path, .hint = hint});
+}
+
+absl::string_view ChownHint(int error) {
+  if (error == EINVAL) return "the owner has no mapping in the user namespace";
+  if (error != EPERM) return "";
+  return "only root can give files to others; a layer store of an ordinary "
+         "user "
+         "has the format kOverlayUserxattrSingle";
 }
 
 // Labels of a security module, which are the host's to give.
@@ -46,7 +55,7 @@ bool MayLack(absl::string_view key, bool regular_or_directory, int error) {
   if (error == ENOTSUP) return true;
   if (error != EPERM) return false;
   if (absl::StartsWith(key, "user.")) return !regular_or_directory;
-  return key != "security.capability" && !absl::StartsWith(key, "system.");
+  return key != kCapabilityXattr && !absl::StartsWith(key, "system.");
 }
 
 absl::Status XattrError(int error, absl::string_view key,
@@ -111,6 +120,7 @@ std::optional<std::string> XattrKeyOnDisk(absl::string_view key,
 }
 
 FileAttributes TakeAttributes(TarEntry& entry, LayerFormat format,
+                              const std::optional<LayerOwner>& owner,
                               uint64_t& skipped) {
   FileAttributes attributes;
   attributes.mode = entry.mode;
@@ -120,13 +130,24 @@ FileAttributes TakeAttributes(TarEntry& entry, LayerFormat format,
   attributes.mtime_nsec = entry.mtime_nsec;
   for (auto& [key, value] : entry.xattrs) {
     std::optional<std::string> on_disk = XattrKeyOnDisk(key, format);
-    if (on_disk.has_value()) {
+    const bool lacks_right = owner.has_value() && key == kCapabilityXattr;
+    if (on_disk.has_value() && !lacks_right) {
       attributes.xattrs.emplace_back(*std::move(on_disk), std::move(value));
     } else {
       ++skipped;
     }
   }
+  if (owner.has_value()) {
+    SetOwner(*owner, entry.type == TarType::kDirectory, attributes);
+  }
   return attributes;
+}
+
+void SetOwner(const LayerOwner& owner, bool directory,
+              FileAttributes& attributes) {
+  attributes.uid = owner.uid;
+  attributes.gid = owner.gid;
+  attributes.mode |= directory ? 0700 : 0400;
 }
 
 absl::StatusOr<FileAttributes> ReadAttributes(BorrowedFd dir,
@@ -182,10 +203,7 @@ absl::StatusOr<FileAttributes> ReadImageAttributes(BorrowedFd dir,
 absl::Status WriteAttributes(BorrowedFd fd, const FileAttributes& attributes,
                              const std::string& path, uint64_t& skipped) {
   if (::fchown(fd.get(), attributes.uid, attributes.gid) != 0) {
-    return AttributeError("fchown", path,
-                          errno == EINVAL
-                              ? "the owner has no mapping in the user namespace"
-                              : "");
+    return AttributeError("fchown", path, ChownHint(errno));
   }
   for (const auto& [key, value] : attributes.xattrs) {
     if (::fsetxattr(fd.get(), key.c_str(), value.data(), value.size(), 0) ==
@@ -212,10 +230,7 @@ absl::Status WriteAttributesAt(BorrowedFd dir, const std::string& name,
                                const std::string& path, uint64_t& skipped) {
   if (::fchownat(dir.get(), name.c_str(), attributes.uid, attributes.gid,
                  AT_SYMLINK_NOFOLLOW) != 0) {
-    return AttributeError("fchownat", path,
-                          errno == EINVAL
-                              ? "the owner has no mapping in the user namespace"
-                              : "");
+    return AttributeError("fchownat", path, ChownHint(errno));
   }
   for (const auto& [key, value] : attributes.xattrs) {
     const int error = sys::SetXattrAt(dir, name, key, value);

@@ -43,7 +43,13 @@ std::optional<std::string> XattrKeyOnDisk(absl::string_view key,
 // Of an entry, whose xattrs it takes. Counts attributes that are not taken over
 // in `skipped`.
 FileAttributes TakeAttributes(TarEntry& entry, LayerFormat format,
+                              const std::optional<LayerOwner>& owner,
                               uint64_t& skipped);
+
+// What UnpackOptions::owner makes of the attributes of a directory or another
+// file.
+void SetOwner(const LayerOwner& owner, bool directory,
+              FileAttributes& attributes);
 
 // Of the file `name` in a layer on disk, without what overlayfs keeps for
 // itself. `status` is its lstat.

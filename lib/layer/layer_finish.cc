@@ -69,6 +69,9 @@ class DirectoryFinisher final {
     }
     if (dir.before != nullptr) RETURN_IF_ERROR(ClearXattrs(fd.borrow(), path));
     if (!dir.has_entry) RETURN_IF_ERROR(SetImpliedAttributes(id));
+    if (options_.owner.has_value()) {
+      SetOwner(*options_.owner, /*directory=*/true, dir.attributes);
+    }
     if (dir.opaque && !plain_) {
       dir.attributes.xattrs.emplace_back(
           absl::StrCat(OverlayXattrPrefix(options_.format), "opaque"), "y");

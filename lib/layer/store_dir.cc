@@ -132,14 +132,15 @@ const char* FormatName(LayerStoreFormat format) {
       return "overlay";
     case LayerStoreFormat::kOverlayUserxattr:
       return "overlay-userxattr";
+    case LayerStoreFormat::kOverlayUserxattrSingle:
+      return "overlay-userxattr-single";
   }
   return "";
 }
 
 LayerFormat UnpackFormat(LayerStoreFormat format) {
-  return format == LayerStoreFormat::kOverlayUserxattr
-             ? LayerFormat::kOverlayUser
-             : LayerFormat::kOverlayTrusted;
+  return format == LayerStoreFormat::kOverlay ? LayerFormat::kOverlayTrusted
+                                              : LayerFormat::kOverlayUser;
 }
 
 absl::StatusOr<StoreDir> StoreDir::Open(const std::string& path,

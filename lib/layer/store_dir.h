@@ -35,8 +35,12 @@ inline constexpr char kKept[] = "kept";
 inline constexpr char kDiff[] = "diff";
 inline constexpr char kTarSplit[] = "tar-split";
 
-// "overlay", "overlay-userxattr": the directory below layers/, and the column
-// in the index.
+inline constexpr LayerStoreFormat kLayerStoreFormats[] = {
+    LayerStoreFormat::kOverlay, LayerStoreFormat::kOverlayUserxattr,
+    LayerStoreFormat::kOverlayUserxattrSingle};
+
+// "overlay", "overlay-userxattr", ...: the directory below layers/, and the
+// column in the index.
 const char* FormatName(LayerStoreFormat format);
 
 // The same for who reads and writes layers.

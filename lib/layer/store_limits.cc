@@ -1,5 +1,7 @@
 #include "lib/layer/store_limits.h"
 
+#include <unistd.h>
+
 #include "lib/layer/layer_staging.h"
 
 namespace caisson::layer {
@@ -41,6 +43,9 @@ UnpackOptions LayerUnpacking(const LayerStoreOptions& limits) {
   options.tar.max_path_bytes = limits.max_path_bytes;
   options.tar.max_extension_bytes = limits.max_extension_bytes;
   options.tar.max_sparse_extents = limits.max_sparse_extents;
+  if (limits.format == LayerStoreFormat::kOverlayUserxattrSingle) {
+    options.owner = {.uid = ::geteuid(), .gid = ::getegid()};
+  }
   return options;
 }
 

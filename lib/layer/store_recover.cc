@@ -54,35 +54,6 @@ absl::StatusOr<size_t> RemoveUnowned(BorrowedFd parent,
   return removed;
 }
 
-// The layers on disk that the index does not know: of an import that died
-// between its renames and its commit, or of a removal that died after its own.
-absl::StatusOr<std::vector<StoredLayer>> FindOrphans(const StoreDir& store,
-                                                     StoreIndex& index) {
-  ASSIGN_OR_RETURN(const auto known, index.AllLayers());
-  std::set<std::pair<std::string, Digest>> recorded;
-  for (const StoredLayer& layer : known) {
-    recorded.emplace(layer.format, layer.chain_id);
-  }
-  ASSIGN_OR_RETURN(UniqueFd formats,
-                   sys::OpenDirectory(store.root(), "layers"));
-  std::vector<StoredLayer> orphans;
-  for (const LayerStoreFormat format :
-       {LayerStoreFormat::kOverlay, LayerStoreFormat::kOverlayUserxattr}) {
-    absl::StatusOr<UniqueFd> dir =
-        sys::OpenDirectory(formats.borrow(), FormatName(format));
-    if (absl::IsNotFound(dir.status())) continue;
-    RETURN_IF_ERROR(dir.status());
-    ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(dir->borrow()));
-    for (const std::string& name : names) {
-      auto chain_id = Digest::Parse(absl::StrCat("sha256:", name), "layer");
-      if (!chain_id.ok()) continue;
-      if (recorded.count({FormatName(format), *chain_id}) > 0) continue;
-      orphans.push_back({.format = FormatName(format), .chain_id = *chain_id});
-    }
-  }
-  return orphans;
-}
-
 // UNAVAILABLE if an import builds on the layer.
 absl::Status MoveToTrash(const StoreDir& store, const StoredLayer& layer,
                          const Staging& trash) {
@@ -99,6 +70,34 @@ absl::Status MoveToTrash(const StoreDir& store, const StoredLayer& layer,
 }
 
 }  // namespace
+
+// Of an import that died between its renames and its commit, or of a removal
+// that died after its own.
+absl::StatusOr<std::vector<StoredLayer>> FindOrphans(const StoreDir& store,
+                                                     StoreIndex& index) {
+  ASSIGN_OR_RETURN(const auto known, index.AllLayers());
+  std::set<std::pair<std::string, Digest>> recorded;
+  for (const StoredLayer& layer : known) {
+    recorded.emplace(layer.format, layer.chain_id);
+  }
+  ASSIGN_OR_RETURN(UniqueFd formats,
+                   sys::OpenDirectory(store.root(), "layers"));
+  std::vector<StoredLayer> orphans;
+  for (const LayerStoreFormat format : kLayerStoreFormats) {
+    absl::StatusOr<UniqueFd> dir =
+        sys::OpenDirectory(formats.borrow(), FormatName(format));
+    if (absl::IsNotFound(dir.status())) continue;
+    RETURN_IF_ERROR(dir.status());
+    ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(dir->borrow()));
+    for (const std::string& name : names) {
+      auto chain_id = Digest::Parse(absl::StrCat("sha256:", name), "layer");
+      if (!chain_id.ok()) continue;
+      if (recorded.count({FormatName(format), *chain_id}) > 0) continue;
+      orphans.push_back({.format = FormatName(format), .chain_id = *chain_id});
+    }
+  }
+  return orphans;
+}
 
 size_t MoveLayersToTrash(const StoreDir& store,
                          const std::vector<StoredLayer>& layers,

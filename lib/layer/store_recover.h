@@ -17,6 +17,11 @@ namespace caisson::layer {
 absl::StatusOr<RecoverReport> RecoverStore(const StoreDir& store,
                                            StoreIndex& index);
 
+// The layers on disk, of any format, that the index does not know. Call with
+// the store's lock held.
+absl::StatusOr<std::vector<StoredLayer>> FindOrphans(const StoreDir& store,
+                                                     StoreIndex& index);
+
 // Moves the directories of `layers`, which must have no record in the index any
 // more, into `trash`. One that an import builds on stays, for Recover or for
 // that import to publish again. Call with the store's lock held. Returns the

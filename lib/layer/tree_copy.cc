@@ -238,8 +238,8 @@ class TreeWriter final {
     // The directory of the copy is the container's and stays as it is.
     if (place.name.empty()) return absl::OkStatus();
     ASSIGN_OR_RETURN(const UniqueFd parent, OpenParent(place.dir));
-    FileAttributes attributes =
-        layer::TakeAttributes(entry, LayerFormat::kPlain, skipped_);
+    FileAttributes attributes = layer::TakeAttributes(
+        entry, LayerFormat::kPlain, std::nullopt, skipped_);
     SetOwner(attributes);
     const std::string path = absl::StrCat(place.dir, "/", place.name);
     if (entry.type == TarType::kDirectory) {

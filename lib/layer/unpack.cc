@@ -177,8 +177,8 @@ absl::Status LayerUnpacker::Apply(TarEntry& entry) {
     }
   }
 
-  FileAttributes attributes =
-      TakeAttributes(entry, options_.format, stats_.skipped_xattrs);
+  FileAttributes attributes = TakeAttributes(
+      entry, options_.format, options_.owner, stats_.skipped_xattrs);
   ASSIGN_OR_RETURN(const DirId parent, directory_->ParentFor(name, attributes));
   const std::string base(name.base());
   switch (entry.type) {
@@ -199,7 +199,8 @@ absl::Status LayerUnpacker::ApplyRoot(TarEntry& entry) {
     return absl::InvalidArgumentError("the root must be a directory");
   }
   directory_->tree().SetEntry(
-      kRootDir, TakeAttributes(entry, options_.format, stats_.skipped_xattrs));
+      kRootDir, TakeAttributes(entry, options_.format, options_.owner,
+                               stats_.skipped_xattrs));
   return directory_->CheckMemory();
 }
 
@@ -336,8 +337,10 @@ absl::StatusOr<bool> LayerUnpacker::MakeSpecial(const TarEntry& entry,
         return ::mknodat(dir.get(), base.c_str(), type | 0600, device);
       });
   const std::optional<ErrorDetail> detail = GetErrorDetail(status);
-  if (options_.format == LayerFormat::kOverlayUser && type != S_IFIFO &&
-      detail.has_value() && detail->error == EPERM) {
+  const bool may_skip = options_.format == LayerFormat::kOverlayUser ||
+                        options_.owner.has_value();
+  if (may_skip && type != S_IFIFO && detail.has_value() &&
+      detail->error == EPERM) {
     return false;
   }
   RETURN_IF_ERROR(status);

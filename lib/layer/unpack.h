@@ -86,6 +86,12 @@ struct UnpackProgress {
   uint64_t tar_bytes = 0;  // read from the tar stream
 };
 
+// Who owns all files, whatever the tar says.
+struct LayerOwner {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+};
+
 struct UnpackOptions {
   LayerFormat format = LayerFormat::kOverlayTrusted;
   // For UnpackLayer: roots of the layers below, top first, in the same format;
@@ -106,6 +112,11 @@ struct UnpackOptions {
   // Memory for what is only decided at the end: directories, whiteouts, links.
   size_t max_layer_memory = size_t{256} << 20;
   TarLimits tar;
+  // If set, owners are not those of the tar: for a process that can give files
+  // to nobody but itself. It can always read its files and change its
+  // directories (modes get 0400 and 0700), capabilities are skipped, and so are
+  // device nodes that it may not make.
+  std::optional<LayerOwner> owner;
   // If set, is told of every byte of the tar (tar_split.h).
   TarSplitWriter* split = nullptr;
 

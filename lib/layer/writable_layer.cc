@@ -69,6 +69,9 @@ absl::Status SetRootAttributes(BorrowedFd upper,
                                const WritableLayerOptions& options) {
   struct stat root = {};
   root.st_mode = 0755;
+  // Root, but for a process that can give files to nobody else.
+  root.st_uid = ::geteuid();
+  root.st_gid = ::getegid();
   if (options.lower != nullptr) {
     const BorrowedFd lower = options.lower->dirs().front();
     if (::fstat(lower.get(), &root) != 0) return AttributeError("fstat");
@@ -98,8 +101,8 @@ absl::Status ChangeOwner(BorrowedFd work, const WritableLayerOptions& options) {
   if (!options.uid.has_value() && !options.gid.has_value()) {
     return absl::OkStatus();
   }
-  if (::fchown(work.get(), options.uid.value_or(0), options.gid.value_or(0)) ==
-      0) {
+  if (::fchown(work.get(), options.uid.value_or(::geteuid()),
+               options.gid.value_or(::getegid())) == 0) {
     return absl::OkStatus();
   }
   return ErrnoError(errno, "fchown(\"work\")",
