@@ -78,6 +78,13 @@ struct LayerStoreOptions {
   LayerStoreFormat format = LayerStoreFormat::kOverlay;
   // Whether Open begins with Recover.
   bool recover = true;
+  // Layers that are made from now on get fs-verity: the kernel checks every
+  // byte of their files as it is read, answers EIO instead of a wrong one, and
+  // refuses to write to them, root included. Verify need not read them. Costs
+  // an import one more reading of all data and a flush of every file.
+  // FAILED_PRECONDITION from imports where the file system has none: ext4 and
+  // f2fs with the feature "verity", btrfs.
+  bool fs_verity = false;
   // Threads that an import may start beside the calling one, which then unpacks
   // several layers at once and of each reads and decompresses, hashes and
   // writes at once. One more than there are processors is a good number; what

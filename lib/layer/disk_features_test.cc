@@ -1,10 +1,12 @@
 // What a store does with features that only some file systems have: project
-// quotas. Where the kernel lacks them, that this is said; the VM has them all.
+// quotas and fs-verity. Where the kernel lacks them, that this is said; the VM
+// has them all.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -33,6 +35,7 @@ using ::caisson::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::Ge;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -248,11 +251,123 @@ TEST_F(LimitedLayersTest, SaysWhatTheFileSystemLacks) {
     });
   };
   refusal(kPlainExt4, "this ext4 must have the features");
-  refusal(kPlainXfs, InTheVm() ? "\"prjquota\", which a remount" : "XFS");
+  refusal(kPlainXfs, "\"prjquota\", which a remount");
   OnTmpfs(8 * kMiB, [&] {
     LayerStore store = OpenStore();
     EXPECT_THAT(store.CreateWritableLayer({.size_bytes = kMiB}),
                 StatusIs(kFailedPrecondition, HasSubstr("tmpfs_size_bytes")));
+  });
+}
+
+// ---- fs-verity ----
+
+const TestDisk kVerityExt4 = {.mkfs = "mkfs.ext4 -q -F -b 4096 -O verity"};
+
+class SealedLayersTest : public StoreTest {
+ protected:
+  LayerStore OpenSealing() const {
+    LayerStoreOptions options = Options();
+    options.fs_verity = true;
+    auto store = LayerStore::Open(options);
+    EXPECT_OK(store);
+    return *std::move(store);
+  }
+  std::string Archive() {
+    return Write("a.tar", OciArchive({SampleImage("a")}));
+  }
+  std::string Diff(const Image& image, size_t layer) const {
+    return absl::StrCat(StorePath(), "/layers/overlay/",
+                        image.layers[layer].chain_id.substr(7), "/diff");
+  }
+  // Runs `body` on a disk that can seal, unless the kernel cannot, which is
+  // then said.
+  void WhereItCan(const std::function<void(LayerStore store)>& body) {
+    const std::string archive = Archive();
+    OnDisk(kVerityExt4, StorePath(), [&](const absl::Status& mounted) {
+      ASSERT_OK(mounted);
+      LayerStore store = OpenSealing();
+      const auto imported = store.Import(archive);
+      if (imported.ok()) return body(std::move(store));
+      EXPECT_FALSE(InTheVm()) << imported.status();
+      EXPECT_THAT(imported,
+                  StatusIs(kFailedPrecondition, HasSubstr("CONFIG_FS_VERITY")));
+    });
+  }
+};
+
+std::vector<std::string> Findings(LayerStore& store,
+                                  const VerifyOptions& options = {}) {
+  auto report = store.Verify(options);
+  EXPECT_OK(report);
+  std::vector<std::string> lines;
+  if (!report.ok()) return lines;
+  for (const StoreFinding& finding : report->findings) {
+    lines.push_back(finding.ToString());
+  }
+  return lines;
+}
+
+TEST_F(SealedLayersTest, NobodyWritesAndNobodyNeedsToRead) {
+  WhereItCan([this](LayerStore store) {
+    auto image = store.Find("a:1");
+    ASSERT_OK(image);
+    const std::string file = Diff(*image, 1) + "/shared";
+    EXPECT_EQ(::open(file.c_str(), O_WRONLY | O_CLOEXEC), -1);
+    EXPECT_EQ(errno, EPERM);
+    EXPECT_EQ(::open((Diff(*image, 1) + "/../tar-split").c_str(),
+                     O_WRONLY | O_CLOEXEC),
+              -1);
+    for (const VerifyDepth depth :
+         {VerifyDepth::kQuick, VerifyDepth::kStandard, VerifyDepth::kFull}) {
+      EXPECT_THAT(Findings(store, {.depth = depth}), IsEmpty());
+    }
+    EXPECT_OK(store.Save({"a:1"}, temp_.path() + "/out.tar"));
+    // What fs-verity does not cover, the seal does.
+    EXPECT_EQ(::chmod(file.c_str(), 0777), 0);
+    EXPECT_THAT(Findings(store, {.depth = VerifyDepth::kQuick}),
+                Each(HasSubstr("its mode")));
+    EXPECT_THAT(Findings(store, {.repair = true}), SizeIs(1));
+    EXPECT_THAT(Findings(store), IsEmpty());
+    EXPECT_EQ(::open(file.c_str(), O_WRONLY | O_CLOEXEC), -1) << "sealed again";
+    EXPECT_OK(store.Remove("a:1"));
+    EXPECT_THAT(Entries("layers/overlay"), IsEmpty());
+  });
+}
+
+// A copy of a store has its files, but nobody watches over them.
+TEST_F(SealedLayersTest, AFileThatWasReplacedIsSealedAgain) {
+  WhereItCan([this](LayerStore store) {
+    auto image = store.Find("a:1");
+    ASSERT_OK(image);
+    const std::string dir = Diff(*image, 0);
+    EXPECT_EQ(::system(absl::StrCat("cp -a ", dir, "/shared ", dir, "/x && mv ",
+                                    dir, "/x ", dir, "/shared && touch -d @",
+                                    1'000'000'000, " ", dir)
+                           .c_str()),
+              0);
+    EXPECT_THAT(Findings(store),
+                ElementsAre(AllOf(HasSubstr("layer has lost its seal"),
+                                  HasSubstr("has no fs-verity"))));
+    EXPECT_THAT(Findings(store, {.repair = true}),
+                ElementsAre(HasSubstr("repaired")));
+    EXPECT_THAT(Findings(store, {.depth = VerifyDepth::kFull}), IsEmpty());
+  });
+}
+
+TEST_F(SealedLayersTest, IsRefusedWhereItCannotBe) {
+  const std::string archive = Archive();
+  OnTmpfs(8 * kMiB, [&] {
+    LayerStore store = OpenSealing();
+    EXPECT_THAT(store.Import(archive),
+                StatusIs(kFailedPrecondition, HasSubstr("fs-verity")));
+    EXPECT_THAT(Entries("staging"), IsEmpty());
+    EXPECT_THAT(*store.List(), IsEmpty());
+  });
+  OnDisk(kPlainExt4, StorePath(), [&](const absl::Status& mounted) {
+    ASSERT_OK(mounted);
+    LayerStore store = OpenSealing();
+    EXPECT_THAT(store.Import(archive),
+                StatusIs(kFailedPrecondition, HasSubstr("fs-verity")));
   });
 }
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -10,14 +12,20 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/layer/layer_seal.h"
 #include "lib/sys/directory.h"
 
 namespace caisson::layer {
 
-absl::StatusOr<LayerStaging> LayerStaging::Begin(const StoreDir& store) {
+absl::StatusOr<LayerStaging> LayerStaging::Begin(const StoreDir& store,
+                                                 Purpose purpose) {
   ASSIGN_OR_RETURN(StoreLock pins,
                    StoreLock::Open(store.root(), StoreLock::Mode::kShared));
   ASSIGN_OR_RETURN(Staging staging, Staging::Create(store));
+  // Before anything is unpacked for nothing.
+  if (store.fs_verity() && purpose == Purpose::kNewLayers) {
+    RETURN_IF_ERROR(CheckVerity(staging.fd()));
+  }
   return LayerStaging(store, std::move(pins), std::move(staging));
 }
 
@@ -40,9 +48,21 @@ absl::StatusOr<UniqueFd> LayerStaging::OpenLayer(
   return sys::OpenDirectory(fd(), absl::StrCat(name, "/", kDiff));
 }
 
+// What is named by a chain ID is complete and will be published.
+absl::Status LayerStaging::Seal() {
+  ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(fd()));
+  for (const std::string& name : names) {
+    if (!IsSha256Hex(name)) continue;
+    ASSIGN_OR_RETURN(const UniqueFd dir, sys::OpenDirectory(fd(), name));
+    ASSIGN_OR_RETURN(seals_[name], SealLayer(dir.borrow()));
+  }
+  return absl::OkStatus();
+}
+
 // Once for all layers: nothing may be visible that a power failure could still
 // empty.
 absl::Status LayerStaging::Sync() {
+  if (store_->fs_verity()) RETURN_IF_ERROR(Seal());
   if (::syncfs(fd().get()) == 0) return absl::OkStatus();
   return ErrnoError(errno, "syncfs(staging)", {.step = "layer.sync"});
 }
@@ -75,7 +95,7 @@ absl::Status LayerStaging::MoveIntoPlace(const std::set<Digest>& staged,
 absl::Status LayerStaging::Publish(StoreIndex& index,
                                    const std::set<Digest>& staged,
                                    const std::set<Digest>& stored,
-                                   const std::vector<ImageRecord>& records) {
+                                   std::vector<ImageRecord> records) {
   ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store_->root()));
   std::vector<std::string> moved;
   absl::Cleanup take_back = [this, &moved] {
@@ -84,6 +104,16 @@ absl::Status LayerStaging::Publish(StoreIndex& index,
     }
   };
   RETURN_IF_ERROR(MoveIntoPlace(staged, stored, moved));
+  for (ImageRecord& image : records) {
+    for (LayerRecord& layer : image.layers) {
+      const std::string name(layer.chain_id.hex());
+      // What was there already is not what was sealed here.
+      if (std::find(moved.begin(), moved.end(), name) == moved.end()) continue;
+      if (const auto seal = seals_.find(name); seal != seals_.end()) {
+        layer.seal = seal->second;
+      }
+    }
+  }
   RETURN_IF_ERROR(index.Add(store_->format(), records));
   std::move(take_back).Cancel();
   return absl::OkStatus();

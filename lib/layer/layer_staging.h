@@ -11,6 +11,7 @@
 #ifndef CAISSON_LIB_LAYER_LAYER_STAGING_H_
 #define CAISSON_LIB_LAYER_LAYER_STAGING_H_
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -32,8 +33,11 @@ namespace caisson::layer {
 
 class LayerStaging final {
  public:
-  // `store` must outlive the object.
-  static absl::StatusOr<LayerStaging> Begin(const StoreDir& store);
+  enum class Purpose { kNewLayers, kVerification };
+  // `store` must outlive the object. For new layers, FAILED_PRECONDITION if
+  // they are to be sealed and cannot be.
+  static absl::StatusOr<LayerStaging> Begin(
+      const StoreDir& store, Purpose purpose = Purpose::kNewLayers);
 
   // A directory for other files that are needed meanwhile.
   BorrowedFd fd() const { return staging_.fd(); }
@@ -65,7 +69,7 @@ class LayerStaging final {
   // The root of the layer `name`.
   absl::StatusOr<UniqueFd> OpenLayer(const std::string& name) const;
 
-  // Everything unpacked so far is on disk.
+  // Everything unpacked so far is on disk, and sealed where the store does so.
   absl::Status Sync();
 
   // Makes `staged`, layers by their chain id, and the images of `records`
@@ -73,7 +77,7 @@ class LayerStaging final {
   // have. After a failure everything is as it was before.
   absl::Status Publish(StoreIndex& index, const std::set<Digest>& staged,
                        const std::set<Digest>& stored,
-                       const std::vector<ImageRecord>& records);
+                       std::vector<ImageRecord> records);
 
   // What is left of it; the locks stay.
   void Remove() { staging_.Remove().IgnoreError(); }
@@ -82,6 +86,7 @@ class LayerStaging final {
   LayerStaging(const StoreDir& store, StoreLock pins, Staging staging)
       : store_(&store), pins_(std::move(pins)), staging_(std::move(staging)) {}
 
+  absl::Status Seal();
   absl::Status MoveIntoPlace(const std::set<Digest>& staged,
                              const std::set<Digest>& stored,
                              std::vector<std::string>& moved);
@@ -89,6 +94,7 @@ class LayerStaging final {
   const StoreDir* store_;
   StoreLock pins_;
   Staging staging_;
+  std::map<std::string, std::string> seals_;  // by the layer's directory
 };
 
 }  // namespace caisson::layer

@@ -245,8 +245,9 @@ absl::StatusOr<LayerStore> LayerStore::Open(const LayerStoreOptions& options) {
 
 absl::StatusOr<LayerStore> LayerStore::Impl::TryOpen(
     const LayerStoreOptions& options) {
-  ASSIGN_OR_RETURN(layer::StoreDir dir,
-                   layer::StoreDir::Open(options.path, options.format));
+  ASSIGN_OR_RETURN(
+      layer::StoreDir dir,
+      layer::StoreDir::Open(options.path, options.format, options.fs_verity));
   auto impl = std::make_unique<Impl>(options, std::move(dir));
   ASSIGN_OR_RETURN(const std::string path, impl->dir.IndexPath());
   // Who is here to read waits for nobody who is publishing.

@@ -15,15 +15,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "caisson/layer_store.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/digest.h"
 #include "lib/layer/hashing_source.h"
+#include "lib/layer/image_spec.h"
+#include "lib/layer/layer_seal.h"
 #include "lib/layer/layer_staging.h"
 #include "lib/layer/layer_store_impl.h"
 #include "lib/layer/store_limits.h"
 #include "lib/layer/store_lock.h"
+#include "lib/layer/store_recover.h"
 #include "lib/layer/tar_split.h"
 #include "lib/layer/tree_compare.h"
 #include "lib/sys/directory.h"
@@ -48,6 +52,20 @@ const char* Word(StoreFinding::Kind kind) {
       return "layer changed";
     case StoreFinding::kLayerUnknown:
       return "layer cannot be verified";
+    case StoreFinding::kLayerUnsealed:
+      return "layer has lost its seal:";
+    case StoreFinding::kLayerOrphaned:
+      return "layer of no image";
+    case StoreFinding::kSizeWrong:
+      return "size wrong of";
+    case StoreFinding::kImageInconsistent:
+      return "image inconsistent";
+    case StoreFinding::kRecordUnused:
+      return "record of no image";
+    case StoreFinding::kForeignFile:
+      return "foreign file";
+    case StoreFinding::kWritableDamaged:
+      return "writable layer damaged";
   }
   return "";
 }
@@ -56,6 +74,8 @@ const char* Word(StoreFinding::Kind kind) {
 struct Checked {
   Digest diff_id;
   std::vector<Digest> below;  // chain ids, bottom first
+  uint64_t size = 0;
+  std::string seal;
   std::vector<std::string> images;
 };
 
@@ -100,12 +120,23 @@ class StoreChecker final {
       }
       RETURN_IF_ERROR(CheckLayer(chain_id, layers_.at(chain_id)));
     }
+    RETURN_IF_ERROR(CheckRecords());
+    RETURN_IF_ERROR(CheckDirectories());
+    RETURN_IF_ERROR(CheckWritableLayers());
     return std::move(report_);
   }
 
  private:
-  absl::Status CheckImage(const ImageSummary& summary) {
-    ++report_.images;
+  // An image that cannot be used: it is removed.
+  void Report(StoreFinding finding, const std::string& image) {
+    finding.images = {image};
+    finding.repaired = options_.repair && self_.Remove(image).ok();
+    report_.findings.push_back(std::move(finding));
+  }
+
+  // True if the documents are what their digests say. NOT_FOUND if the image
+  // has been removed meanwhile.
+  absl::StatusOr<bool> CheckDocuments(const ImageSummary& summary) {
     for (const std::string& digest : {summary.id, summary.manifest_digest}) {
       if (digest.empty()) continue;
       auto text = index_.Document(digest);
@@ -114,38 +145,100 @@ class StoreChecker final {
       // Removed meanwhile, or imported again with another manifest.
       ASSIGN_OR_RETURN(const Image now, index_.Get(summary.id));
       if (digest != now.id && digest != now.manifest_digest) continue;
-      StoreFinding finding{
-          .kind = StoreFinding::kDocumentDamaged,
-          .subject = digest,
-          .images = {summary.id},
-          .detail = text.ok() ? absl::StrCat("its digest is ", actual)
-                              : std::string(text.status().message())};
-      finding.repaired = options_.repair && self_.Remove(summary.id).ok();
-      const bool removed = finding.repaired;
-      report_.findings.push_back(std::move(finding));
-      if (removed) return absl::OkStatus();
+      Report({.kind = StoreFinding::kDocumentDamaged,
+              .subject = digest,
+              .detail = text.ok() ? absl::StrCat("its digest is ", actual)
+                                  : std::string(text.status().message())},
+             summary.id);
+      return false;
     }
-    ASSIGN_OR_RETURN(const auto records, index_.LayerRecordsOf(summary.id));
+    return true;
+  }
+
+  // Whether the layers that the index gives to an image are those of its
+  // configuration; what is wrong, or nothing.
+  static std::string CompareWithConfig(const Image& image) {
+    const auto document = ParseImageConfig(image.config_json, image.id);
+    if (!document.ok()) return std::string(document.status().message());
+    if (document->diff_ids.size() != image.layers.size()) {
+      return absl::StrCat("its configuration has ", document->diff_ids.size(),
+                          " layers, the index ", image.layers.size());
+    }
+    std::optional<Digest> parent;
+    for (size_t i = 0; i < image.layers.size(); ++i) {
+      const Digest& diff_id = document->diff_ids[i];
+      const Digest chain_id =
+          ChainId(parent.has_value() ? &*parent : nullptr, diff_id);
+      const LayerInfo& layer = image.layers[i];
+      if (layer.diff_id != diff_id.str() || layer.chain_id != chain_id.str()) {
+        return absl::StrCat("its layer ", i, " is ", diff_id.str(),
+                            ", in the index ", layer.diff_id, " with chain ID ",
+                            layer.chain_id);
+      }
+      parent = chain_id;
+    }
+    return "";
+  }
+
+  // NOT_FOUND if it has been removed meanwhile.
+  absl::Status CheckImage(const ImageSummary& summary) {
+    ++report_.images;
+    ASSIGN_OR_RETURN(const bool sound, CheckDocuments(summary));
+    if (!sound) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const Image image, index_.Get(summary.id));
+    std::string wrong = CompareWithConfig(image);
+    if (!wrong.empty()) {
+      Report({.kind = StoreFinding::kImageInconsistent,
+              .subject = summary.id,
+              .detail = std::move(wrong)},
+             summary.id);
+      return absl::OkStatus();
+    }
     std::vector<Digest> below;
-    for (const LayerRecord& record : records) {
+    for (const LayerInfo& layer : image.layers) {
+      ASSIGN_OR_RETURN(const Digest chain_id,
+                       Digest::Parse(layer.chain_id, "chain_id"));
       // Another format's are those of a LayerStore for that.
       ASSIGN_OR_RETURN(const auto stored,
-                       index_.FindLayer(store_.format(), record.chain_id));
+                       index_.FindLayer(store_.format(), chain_id));
       if (stored.has_value()) {
         const auto [it, added] = layers_.try_emplace(
-            record.chain_id, Checked{record.diff_id, below, {}});
+            chain_id,
+            Checked{stored->diff_id, below, stored->size, stored->seal, {}});
         it->second.images.push_back(summary.id);
-        if (added) order_.push_back(record.chain_id);
+        if (added) order_.push_back(chain_id);
+      } else {
+        RETURN_IF_ERROR(CheckRecorded(chain_id, summary.id));
       }
-      below.push_back(record.chain_id);
+      below.push_back(chain_id);
     }
+    return absl::OkStatus();
+  }
+
+  // An image has each layer in one format at least.
+  absl::Status CheckRecorded(const Digest& chain_id, const std::string& image) {
+    for (const LayerStoreFormat format : kLayerStoreFormats) {
+      ASSIGN_OR_RETURN(const auto stored,
+                       index_.FindLayer(FormatName(format), chain_id));
+      if (stored.has_value()) return absl::OkStatus();
+    }
+    ASSIGN_OR_RETURN(const bool there, index_.HasImage(image));
+    if (!there || !unrecorded_.insert(chain_id).second) {
+      return absl::OkStatus();
+    }
+    report_.findings.push_back({.kind = StoreFinding::kLayerMissing,
+                                .subject = chain_id.str(),
+                                .images = {image},
+                                .detail = "the index has no record of it"});
     return absl::OkStatus();
   }
 
   // Keeps the images of a layer from being removed meanwhile, and forgets those
   // that have been.
   absl::StatusOr<LayerStaging> Pin(Checked& layer) {
-    ASSIGN_OR_RETURN(LayerStaging staging, LayerStaging::Begin(store_));
+    ASSIGN_OR_RETURN(
+        LayerStaging staging,
+        LayerStaging::Begin(store_, LayerStaging::Purpose::kVerification));
     std::vector<std::string> there;
     for (const std::string& image : layer.images) {
       ASSIGN_OR_RETURN(const Digest id, Digest::Parse(image, "id"));
@@ -171,9 +264,11 @@ class StoreChecker final {
       ASSIGN_OR_RETURN(finding.repaired,
                        Repair(chain_id, layer, finding.kind, staging));
     }
-    const bool made_anew =
-        finding.repaired && finding.kind == StoreFinding::kLayerChanged;
-    if (!made_anew) unsound_.insert(chain_id);
+    const bool sound =
+        finding.kind == StoreFinding::kLayerUnsealed ||
+        finding.kind == StoreFinding::kSizeWrong ||
+        (finding.repaired && finding.kind == StoreFinding::kLayerChanged);
+    if (!sound) unsound_.insert(chain_id);
     report_.findings.push_back(std::move(finding));
     return absl::OkStatus();
   }
@@ -189,6 +284,9 @@ class StoreChecker final {
       return false;
     }
     RETURN_IF_ERROR(stored.status());
+    const std::string unsealed = WhyUnsealed(chain_id, layer);
+    const bool sealed = !layer.seal.empty() && unsealed.empty();
+    if (sealed && options_.depth != VerifyDepth::kFull) return true;
     absl::StatusOr<UniqueFd> split = store_.OpenTarSplitOf(chain_id);
     if (absl::IsNotFound(split.status())) {
       finding.kind = StoreFinding::kLayerUnknown;
@@ -196,6 +294,15 @@ class StoreChecker final {
       return false;
     }
     RETURN_IF_ERROR(split.status());
+    if (options_.depth == VerifyDepth::kQuick && unsealed.empty()) {
+      const absl::Status there =
+          CheckTarSplitFiles(split->borrow(), stored->borrow());
+      if (there.ok()) return true;
+      if (!absl::IsDataLoss(there)) return there;
+      finding.kind = StoreFinding::kLayerDamaged;
+      finding.detail = std::string(there.message());
+      return false;
+    }
     // Without the layers below it cannot be made anew.
     const bool above_sound = std::none_of(
         layer.below.begin(), layer.below.end(),
@@ -214,7 +321,27 @@ class StoreChecker final {
     ASSIGN_OR_RETURN(finding.detail,
                      FirstDifference(fresh.borrow(), stored->borrow()));
     finding.kind = StoreFinding::kLayerChanged;
+    if (!finding.detail.empty()) return false;
+    finding.kind = StoreFinding::kLayerUnsealed;
+    finding.detail = unsealed;
+    if (!unsealed.empty()) return false;
+    finding.kind = StoreFinding::kSizeWrong;
+    if (unpacked_size_ != layer.size) {
+      finding.detail = absl::StrCat("its files have ", unpacked_size_,
+                                    " bytes, in the index ", layer.size);
+    }
     return finding.detail.empty();
+  }
+
+  // Empty if the layer has no seal, or the one that it should have.
+  std::string WhyUnsealed(const Digest& chain_id, const Checked& layer) const {
+    if (layer.seal.empty()) return "";
+    const auto dir = store_.OpenLayerDirectory(chain_id);
+    if (!dir.ok()) return std::string(dir.status().message());
+    const auto seal = SealOfLayer(dir->borrow());
+    if (!seal.ok()) return std::string(seal.status().message());
+    if (*seal == layer.seal) return "";
+    return absl::StrCat("it is ", *seal, ", not ", layer.seal);
   }
 
   absl::Status CheckData(const UniqueFd& split, BorrowedFd diff,
@@ -243,6 +370,7 @@ class StoreChecker final {
     options.lowers = lowers;
     ASSIGN_OR_RETURN(const UnpackStats stats,
                      staging.Unpack(kFresh, hash, options));
+    unpacked_size_ = stats.bytes;
     RETURN_IF_ERROR(Drain(hash).status());
     if (stats.replaced) {
       ASSIGN_OR_RETURN(const auto again, OpenTarSplit(split.borrow(), diff));
@@ -294,8 +422,23 @@ class StoreChecker final {
   absl::StatusOr<bool> Repair(const Digest& chain_id, const Checked& layer,
                               StoreFinding::Kind kind,
                               std::optional<LayerStaging>& staging) {
-    if (kind == StoreFinding::kLayerMissing) return false;
+    switch (kind) {
+      case StoreFinding::kLayerMissing:
+        return false;
+      case StoreFinding::kSizeWrong:
+        return index_.SetLayerSize(chain_id, unpacked_size_).ok();
+      case StoreFinding::kLayerUnsealed:
+        return SealAgain(chain_id);
+      default:
+        break;
+    }
     const bool rebuild = kind == StoreFinding::kLayerChanged;
+    std::string seal;
+    if (rebuild && !layer.seal.empty()) {
+      ASSIGN_OR_RETURN(const UniqueFd fresh,
+                       sys::OpenDirectory(staging->fd(), kFresh));
+      ASSIGN_OR_RETURN(seal, SealLayer(fresh.borrow()));
+    }
     if (rebuild) RETURN_IF_ERROR(staging->Sync());
     // Its locks would be in the way of the exclusive ones.
     staging->Unpin();
@@ -312,7 +455,97 @@ class StoreChecker final {
                         {.step = "layer.verify", .path = name});
     }
     RETURN_IF_ERROR(sys::SyncDirectory(store_.layers(), "layers"));
+    if (!seal.empty()) {
+      RETURN_IF_ERROR(index_.SetSeal(store_.format(), chain_id, seal));
+    }
     return true;
+  }
+
+  // The data are sound, so the kernel is asked to watch over them once more.
+  bool SealAgain(const Digest& chain_id) {
+    const auto dir = store_.OpenLayerDirectory(chain_id);
+    if (!dir.ok()) return false;
+    const auto seal = SealLayer(dir->borrow());
+    return seal.ok() && index_.SetSeal(store_.format(), chain_id, *seal).ok();
+  }
+
+  // ---- what no image has ----
+
+  absl::Status CheckRecords() {
+    ASSIGN_OR_RETURN(const auto unused, index_.Unreferenced());
+    bool repaired = false;
+    if (options_.repair && !unused.empty()) {
+      ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store_.root()));
+      repaired = index_.Sweep(absl::InfinitePast()).ok();
+    }
+    for (const std::string& digest : unused) {
+      report_.findings.push_back({.kind = StoreFinding::kRecordUnused,
+                                  .subject = digest,
+                                  .detail = "the index has it for nothing",
+                                  .repaired = repaired});
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckDirectories() {
+    RETURN_IF_ERROR(CheckOrphans());
+    ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(store_.layers()));
+    for (const std::string& name : names) {
+      if (IsSha256Hex(name)) continue;
+      report_.findings.push_back(
+          {.kind = StoreFinding::kForeignFile,
+           .subject = absl::StrCat("layers/", store_.format(), "/", name),
+           .detail = "it is no layer's, and nobody looks at it"});
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckOrphans() {
+    std::optional<Staging> trash;
+    {
+      // What is being published or removed has no record for an instant.
+      std::optional<StoreLock> lock;
+      if (options_.repair) {
+        ASSIGN_OR_RETURN(lock, StoreLock::Acquire(store_.root()));
+      } else {
+        ASSIGN_OR_RETURN(lock, StoreLock::TryAcquire(store_.root()));
+      }
+      if (!lock.has_value()) return absl::OkStatus();
+      ASSIGN_OR_RETURN(const auto orphans, FindOrphans(store_, index_));
+      if (options_.repair && !orphans.empty()) {
+        ASSIGN_OR_RETURN(trash, Staging::Create(store_));
+      }
+      for (const StoredLayer& orphan : orphans) {
+        StoreFinding finding{
+            .kind = StoreFinding::kLayerOrphaned,
+            .subject = orphan.chain_id.str(),
+            .detail = absl::StrCat("layers/", orphan.format,
+                                   " has it, the index has not")};
+        std::vector<absl::Status> failures;
+        finding.repaired =
+            trash.has_value() &&
+            MoveLayersToTrash(store_, {orphan}, *trash, failures) == 1;
+        report_.findings.push_back(std::move(finding));
+      }
+    }
+    return trash.has_value() ? trash->Remove() : absl::OkStatus();
+  }
+
+  absl::Status CheckWritableLayers() {
+    ASSIGN_OR_RETURN(const auto names, sys::ListDirectory(store_.kept()));
+    for (const std::string& name : names) {
+      for (const char* part : {"upper", "work"}) {
+        const auto dir =
+            sys::OpenDirectory(store_.kept(), absl::StrCat(name, "/", part));
+        // Destroyed meanwhile?
+        if (dir.ok() || !sys::OpenDirectory(store_.kept(), name).ok()) continue;
+        report_.findings.push_back(
+            {.kind = StoreFinding::kWritableDamaged,
+             .subject = name,
+             .detail = std::string(dir.status().message())});
+      }
+    }
+    return absl::OkStatus();
   }
 
   LayerStore& self_;
@@ -325,6 +558,8 @@ class StoreChecker final {
   std::map<Digest, Checked> layers_;  // by chain ID
   std::vector<Digest> order_;         // of layers_; each after those below it
   std::set<Digest> unsound_;
+  std::set<Digest> unrecorded_;
+  uint64_t unpacked_size_ = 0;  // of the layer that is looked at
 };
 
 }  // namespace

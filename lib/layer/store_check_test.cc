@@ -26,6 +26,7 @@ namespace caisson::layer {
 namespace {
 
 using ::caisson::testing::StatusIs;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -236,6 +237,125 @@ TEST_F(StoreCheckTest, DamagedDocumentsTakeTheirImageAlong) {
   EXPECT_TRUE(Only(store, {.repair = true}).repaired);
   EXPECT_THAT(*store.List(), IsEmpty());
   EXPECT_EQ(LayersOnDisk(), 0u);
+}
+
+// ---- what no image accounts for ----
+
+TEST_F(StoreCheckTest, ALayerThatTheIndexDoesNotKnow) {
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Archive()));
+  const std::string name(Digest::Of("x").hex());
+  fs::create_directories(StorePath() + "/layers/overlay/" + name + "/diff");
+  StoreFinding finding = Only(store, {});
+  EXPECT_EQ(finding.kind, StoreFinding::kLayerOrphaned);
+  EXPECT_EQ(finding.subject, "sha256:" + name);
+  EXPECT_TRUE(Only(store, {.repair = true}).repaired);
+  EXPECT_EQ(LayersOnDisk(), 2u);
+  ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify());
+  EXPECT_THAT(report.findings, IsEmpty());
+}
+
+TEST_F(StoreCheckTest, ALayerThatTheIndexHasForgotten) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  Sql("DELETE FROM layers WHERE chain_id='" + images[0].layers[1].chain_id +
+      "'");
+  ASSERT_OK_AND_ASSIGN(StoreReport report, store.Verify());
+  ASSERT_THAT(report.findings, SizeIs(2));
+  EXPECT_EQ(report.findings[0].kind, StoreFinding::kLayerMissing);
+  EXPECT_THAT(report.findings[0].detail, HasSubstr("no record"));
+  EXPECT_THAT(report.findings[0].images, ElementsAre(images[0].id));
+  EXPECT_EQ(report.findings[1].kind, StoreFinding::kLayerOrphaned);
+  ASSERT_OK(store.Import(Archive()));
+  ASSERT_OK_AND_ASSIGN(report, store.Verify());
+  EXPECT_THAT(report.findings, IsEmpty());
+}
+
+TEST_F(StoreCheckTest, RecordsThatNothingRefersTo) {
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Archive()));
+  const std::string digest = Digest::Of("x").str();
+  Sql("INSERT INTO documents(digest, content) VALUES('" + digest + "', 'y')");
+  EXPECT_EQ(Only(store, {}).kind, StoreFinding::kRecordUnused);
+  const StoreFinding finding = Only(store, {.repair = true});
+  EXPECT_EQ(finding.subject, digest);
+  EXPECT_TRUE(finding.repaired);
+  ASSERT_OK_AND_ASSIGN(StoreReport report, store.Verify());
+  EXPECT_THAT(report.findings, IsEmpty());
+  Sql("INSERT INTO names(name, image) VALUES('docker.io/library/z:1', 'z')");
+  EXPECT_EQ(Only(store, {}).kind, StoreFinding::kIndexDamaged);
+  EXPECT_THAT(Only(store, {}).detail, HasSubstr("rows of names"));
+}
+
+TEST_F(StoreCheckTest, SizesAreThoseOfTheFiles) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  const uint64_t size = (*store.List())[0].size;
+  Sql("UPDATE layers SET size=999 WHERE chain_id='" +
+      images[0].layers[0].chain_id + "'; UPDATE images SET size=1000");
+  const StoreFinding finding = Only(store, {.repair = true});
+  EXPECT_EQ(finding.kind, StoreFinding::kSizeWrong);
+  EXPECT_THAT(finding.detail, HasSubstr("in the index 999"));
+  EXPECT_TRUE(finding.repaired);
+  EXPECT_EQ((*store.List())[0].size, size);
+  ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify());
+  EXPECT_THAT(report.findings, IsEmpty());
+}
+
+TEST_F(StoreCheckTest, LayersThatTheConfigurationDoesNotHave) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  Sql("UPDATE image_layers SET diff_id='" + images[0].layers[1].diff_id +
+      "' WHERE position=0");
+  EXPECT_THAT(Only(store, {}).ToString(),
+              AllOf(HasSubstr("image inconsistent"), HasSubstr("its layer 0")));
+  ASSERT_OK(store.Lease("app:1", "l"));
+  EXPECT_FALSE(Only(store, {.repair = true}).repaired) << "leased";
+  ASSERT_OK(store.ReleaseLease("l"));
+  EXPECT_TRUE(Only(store, {.repair = true}).repaired);
+  EXPECT_THAT(*store.List(), IsEmpty());
+}
+
+TEST_F(StoreCheckTest, WhatIsNoLayerAndWhatIsHalfAWritableOne) {
+  LayerStore store = OpenStore();
+  fs::create_directory(StorePath() + "/layers/overlay/notes");
+  StoreFinding finding = Only(store, {.repair = true});
+  EXPECT_EQ(finding.kind, StoreFinding::kForeignFile);
+  EXPECT_EQ(finding.subject, "layers/overlay/notes");
+  EXPECT_FALSE(finding.repaired);
+  fs::remove(StorePath() + "/layers/overlay/notes");
+  {
+    ASSERT_OK_AND_ASSIGN(WritableLayer layer, store.CreateWritableLayer());
+    ASSERT_OK(layer.Keep("web"));
+  }
+  fs::remove(StorePath() + "/kept/web/work");
+  finding = Only(store, {.repair = true});
+  EXPECT_EQ(finding.kind, StoreFinding::kWritableDamaged);
+  EXPECT_EQ(finding.subject, "web");
+  EXPECT_THAT(finding.detail, HasSubstr("web/work"));
+}
+
+// What power failures and full disks do to files is seen without reading them.
+TEST_F(StoreCheckTest, AQuickLookSeesFilesThatAreGoneOrShort) {
+  LayerStore store = OpenStore();
+  ASSERT_OK_AND_ASSIGN(auto images, store.Import(Archive()));
+  const VerifyOptions quick = {.depth = VerifyDepth::kQuick};
+  ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify(quick));
+  EXPECT_THAT(report.findings, IsEmpty());
+  EXPECT_EQ(report.layers, 2u);
+  const std::string file = Diff(images[0], 0) + "/file";
+  {
+    const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+    ASSERT_EQ(::pwrite(fd.get(), "X", 1, 0), 1);
+  }
+  ASSERT_OK_AND_ASSIGN(const StoreReport same, store.Verify(quick));
+  EXPECT_THAT(same.findings, IsEmpty()) << "it does not read";
+  ASSERT_EQ(::truncate(file.c_str(), 0), 0);
+  EXPECT_THAT(Only(store, quick).ToString(),
+              AllOf(HasSubstr("layer damaged"), HasSubstr("fewer than")));
+  ASSERT_EQ(::unlink(file.c_str()), 0);
+  EXPECT_THAT(Only(store, quick).ToString(),
+              AllOf(HasSubstr("layer damaged"), HasSubstr("is missing")));
 }
 
 TEST_F(StoreCheckTest, PruneTakesWhatNobodyNamesOrUses) {

@@ -144,9 +144,11 @@ LayerFormat UnpackFormat(LayerStoreFormat format) {
 }
 
 absl::StatusOr<StoreDir> StoreDir::Open(const std::string& path,
-                                        LayerStoreFormat format) {
+                                        LayerStoreFormat format,
+                                        bool fs_verity) {
   StoreDir store;
   store.format_ = FormatName(format);
+  store.fs_verity_ = fs_verity;
   ASSIGN_OR_RETURN(store.root_, OpenRoot(path));
   RETURN_IF_ERROR(CheckIsStoreOrEmpty(store.root(), path));
   RETURN_IF_ERROR(MakePrivate(store.root(), path));
@@ -183,6 +185,11 @@ absl::StatusOr<std::string> StoreDir::IndexPath() const {
 
 absl::StatusOr<UniqueFd> StoreDir::OpenLayer(const Digest& chain_id) const {
   return sys::OpenDirectory(layers(), absl::StrCat(chain_id.hex(), "/", kDiff));
+}
+
+absl::StatusOr<UniqueFd> StoreDir::OpenLayerDirectory(
+    const Digest& chain_id) const {
+  return sys::OpenDirectory(layers(), std::string(chain_id.hex()));
 }
 
 absl::StatusOr<UniqueFd> StoreDir::OpenTarSplitOf(

@@ -48,9 +48,10 @@ LayerFormat UnpackFormat(LayerStoreFormat format);
 
 class StoreDir final {
  public:
-  // Opens the store at `path`, making what is missing.
+  // Opens the store at `path`, making what is missing. `fs_verity`: new layers
+  // are sealed.
   static absl::StatusOr<StoreDir> Open(const std::string& path,
-                                       LayerStoreFormat format);
+                                       LayerStoreFormat format, bool fs_verity);
 
   BorrowedFd root() const { return root_.borrow(); }
   BorrowedFd layers() const { return layers_.borrow(); }  // of the own format
@@ -58,12 +59,15 @@ class StoreDir final {
   BorrowedFd writable() const { return writable_.borrow(); }
   BorrowedFd kept() const { return kept_.borrow(); }
   const char* format() const { return format_; }
+  bool fs_verity() const { return fs_verity_; }
 
   // The path of index.db, which does not depend on the working directory.
   absl::StatusOr<std::string> IndexPath() const;
 
   // The root of an unpacked layer. NOT_FOUND if it is not there.
   absl::StatusOr<UniqueFd> OpenLayer(const Digest& chain_id) const;
+  // What has that and its tar-split.
+  absl::StatusOr<UniqueFd> OpenLayerDirectory(const Digest& chain_id) const;
   // What puts its tar together again (tar_split.h). NOT_FOUND if it is not
   // there.
   absl::StatusOr<UniqueFd> OpenTarSplitOf(const Digest& chain_id) const;
@@ -78,6 +82,7 @@ class StoreDir final {
   StoreDir() = default;
 
   const char* format_ = nullptr;
+  bool fs_verity_ = false;
   UniqueFd root_;
   UniqueFd layers_;
   UniqueFd staging_;

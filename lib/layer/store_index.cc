@@ -404,6 +404,13 @@ absl::StatusOr<std::vector<std::string>> StoreIndex::CheckIntegrity() {
   const std::lock_guard<std::mutex> lock(mutex_);
   ASSIGN_OR_RETURN(auto lines, Column(db_.Query("PRAGMA integrity_check")));
   if (lines == std::vector<std::string>{"ok"}) lines.clear();
+  ASSIGN_OR_RETURN(
+      const auto tables,
+      Column(db_.Query(
+          "SELECT DISTINCT \"table\" FROM pragma_foreign_key_check")));
+  for (const std::string& table : tables) {
+    lines.push_back(absl::StrCat("rows of ", table, " refer to nothing"));
+  }
   return lines;
 }
 
@@ -550,6 +557,39 @@ absl::StatusOr<std::vector<StoredLayer>> StoreIndex::RemoveUnreferenced() {
               "(SELECT id FROM images UNION ALL SELECT manifest_digest FROM "
               "images WHERE manifest_digest IS NOT NULL)"));
   return removed;
+}
+
+absl::StatusOr<std::vector<std::string>> StoreIndex::Unreferenced() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return Column(
+      db_.Query("SELECT chain_id FROM layers WHERE chain_id NOT IN "
+                "(SELECT chain_id FROM image_layers) UNION "
+                "SELECT digest FROM documents WHERE digest NOT IN "
+                "(SELECT id FROM images UNION ALL SELECT manifest_digest FROM "
+                "images WHERE manifest_digest IS NOT NULL) ORDER BY 1"));
+}
+
+absl::Status StoreIndex::SetSeal(absl::string_view format,
+                                 const Digest& chain_id,
+                                 absl::string_view seal) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return db_.Run("UPDATE layers SET seal=? WHERE format=? AND chain_id=?", seal,
+                 format, chain_id.str());
+}
+
+absl::Status StoreIndex::SetLayerSize(const Digest& chain_id, uint64_t size) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kWrite));
+  RETURN_IF_ERROR(db_.Run("UPDATE layers SET size=? WHERE chain_id=?", size,
+                          chain_id.str()));
+  RETURN_IF_ERROR(db_.Run("UPDATE image_layers SET size=? WHERE chain_id=?",
+                          size, chain_id.str()));
+  RETURN_IF_ERROR(db_.Run(
+      "UPDATE images SET size=(SELECT SUM(size) FROM image_layers WHERE "
+      "image=id) WHERE id IN (SELECT image FROM image_layers WHERE "
+      "chain_id=?)",
+      chain_id.str()));
+  return transaction.Commit();
 }
 
 absl::StatusOr<size_t> StoreIndex::Sweep(absl::Time now) {

@@ -122,6 +122,15 @@ class StoreIndex final {
   absl::StatusOr<std::optional<ImageLease>> LeaseOf(absl::string_view image,
                                                     absl::Time now);
 
+  // What Sweep would remove, without leases: chain IDs and digests.
+  absl::StatusOr<std::vector<std::string>> Unreferenced();
+
+  // Records the seal of a layer that is unpacked in `format`.
+  absl::Status SetSeal(absl::string_view format, const Digest& chain_id,
+                       absl::string_view seal);
+  // Corrects the size of a layer, and of the images that have it.
+  absl::Status SetLayerSize(const Digest& chain_id, uint64_t size);
+
   // Removes what nothing refers to: records of layers and documents of no
   // image, and leases that have expired; answers how many of the latter.
   absl::StatusOr<size_t> Sweep(absl::Time now);

@@ -55,6 +55,16 @@ absl::StatusOr<StoreLock> StoreLock::Acquire(BorrowedFd store) {
   return lock;
 }
 
+absl::StatusOr<std::optional<StoreLock>> StoreLock::TryAcquire(
+    BorrowedFd store) {
+  ASSIGN_OR_RETURN(StoreLock lock, Open(store, Mode::kExclusive));
+  ASSIGN_OR_RETURN(
+      const bool free,
+      sys::TryLockExclusive(lock.fd_.borrow(), kLockFile, {kStoreByte, 1}));
+  if (!free) return std::nullopt;
+  return lock;
+}
+
 absl::Status StoreLock::ShareImage(const Digest& id) {
   return sys::LockShared(fd_.borrow(), kLockFile, {kImageBase + Bits(id), 1});
 }

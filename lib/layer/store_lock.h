@@ -11,6 +11,7 @@
 #ifndef CAISSON_LIB_LAYER_STORE_LOCK_H_
 #define CAISSON_LIB_LAYER_STORE_LOCK_H_
 
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -34,6 +35,8 @@ class StoreLock final {
   static absl::StatusOr<StoreLock> Open(BorrowedFd store, Mode mode);
   // Opens and waits for byte 0.
   static absl::StatusOr<StoreLock> Acquire(BorrowedFd store);
+  // The same without waiting: nullopt if somebody has it.
+  static absl::StatusOr<std::optional<StoreLock>> TryAcquire(BorrowedFd store);
 
   StoreLock(StoreLock&& other) noexcept = default;
   StoreLock& operator=(StoreLock&& other) noexcept;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "caisson/error.h"
 #include "lib/base/errno_error.h"
@@ -304,7 +305,11 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenTarSplit(BorrowedFd split,
   return std::make_unique<TarSplitSource>(std::move(records), diff);
 }
 
-absl::StatusOr<uint64_t> TarSplitSize(BorrowedFd split) {
+namespace {
+
+// Calls `data` for each record of file data; returns the length of the tar.
+absl::StatusOr<uint64_t> WalkRecords(
+    BorrowedFd split, absl::FunctionRef<absl::Status(const Record&)> data) {
   ASSIGN_OR_RETURN(auto records, OpenRecords(split));
   std::vector<char> buffer(kChunk);
   uint64_t total = 0;
@@ -316,6 +321,7 @@ absl::StatusOr<uint64_t> TarSplitSize(BorrowedFd split) {
       return total;
     }
     total += record.length;
+    if (record.type == kData) RETURN_IF_ERROR(data(record));
     while (record.type == kRaw && record.length > 0) {
       ASSIGN_OR_RETURN(const size_t n,
                        records->Read(absl::MakeSpan(buffer).first(
@@ -323,6 +329,38 @@ absl::StatusOr<uint64_t> TarSplitSize(BorrowedFd split) {
       record.length -= n;
     }
   }
+}
+
+}  // namespace
+
+absl::StatusOr<uint64_t> TarSplitSize(BorrowedFd split) {
+  return WalkRecords(split, [](const Record&) { return absl::OkStatus(); });
+}
+
+absl::Status CheckTarSplitFiles(BorrowedFd split, BorrowedFd diff) {
+  const auto check = [diff](const Record& record) -> absl::Status {
+    absl::StatusOr<UniqueFd> file =
+        sys::OpenAt2(diff, record.path, O_PATH | O_NOFOLLOW, kHere);
+    if (!file.ok() && !IsMissing(file.status())) return file.status();
+    if (!file.ok()) {
+      return absl::DataLossError(absl::StrCat(
+          "a file of the layer is missing: ", file.status().message()));
+    }
+    struct stat status;
+    if (::fstat(file->get(), &status) != 0) {
+      return ErrnoError(errno, absl::StrCat("fstat(", Quoted(record.path), ")"),
+                        {.step = "layer.tar_split", .path = record.path});
+    }
+    const uint64_t size = static_cast<uint64_t>(status.st_size);
+    if (S_ISREG(status.st_mode) && size >= record.length &&
+        size - record.length >= record.offset) {
+      return absl::OkStatus();
+    }
+    return absl::DataLossError(absl::StrCat(Quoted(record.path),
+                                            " of the layer has ", size,
+                                            " bytes, fewer than it had"));
+  };
+  return WalkRecords(split, check).status();
 }
 
 }  // namespace caisson::layer

@@ -71,6 +71,10 @@ class TarSplitWriter final : public TarObserver {
 absl::StatusOr<std::unique_ptr<ByteSource>> OpenTarSplit(BorrowedFd split,
                                                          BorrowedFd diff);
 
+// Whether the files that the tar takes data from are there and long enough:
+// DATA_LOSS if not. Reads all of `split`, but no files.
+absl::Status CheckTarSplitFiles(BorrowedFd split, BorrowedFd diff);
+
 // The length of that tar. Reads all of `split`, but no files.
 absl::StatusOr<uint64_t> TarSplitSize(BorrowedFd split);
 
