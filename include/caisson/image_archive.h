@@ -11,7 +11,9 @@
 // tar again, and checks it while writing. The manifest is the one that the
 // image came with where its layers were uncompressed, and are written so;
 // otherwise it is a new one with the same annotations, because the store does
-// not keep compressed blobs. The same images and options make the same bytes,
+// not keep compressed blobs. Of an image that came with others for further
+// platforms only the one that was imported is in the store, and in the archive,
+// as with Docker. The same images and options make the same bytes,
 // but for compressed ones, which may change with the processor and the
 // libraries.
 #ifndef CAISSON_IMAGE_ARCHIVE_H_
@@ -19,6 +21,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace caisson {
 
@@ -44,6 +47,11 @@ enum class LayerCompression {
 struct SaveOptions {
   ArchiveFormat format = ArchiveFormat::kDocker;
   LayerCompression compression = LayerCompression::kNone;
+  // If set, the images are one image for several platforms, of this name: an
+  // index of manifests. Import each under a name of its own
+  // (ImportOptions::platform) to have them. Not for kDocker, whose format has
+  // no such thing.
+  std::string index_name;
   // Called about once per MiB with the bytes of uncompressed layers so far;
   // false cancels: CANCELLED. It must not throw.
   std::function<bool(uint64_t bytes)> progress;

@@ -95,6 +95,9 @@ class ImageSaver final {
     if (options_.format == ArchiveFormat::kDocker) {
       RETURN_IF_ERROR(writer_.Add("manifest.json", Text(docker)));
     }
+    if (!options_.index_name.empty()) {
+      ASSIGN_OR_RETURN(manifests, AddIndex(std::move(manifests)));
+    }
     RETURN_IF_ERROR(
         writer_.Add("oci-layout", Text({{"imageLayoutVersion", "1.0.0"}})));
     // Last: without it a directory is no layout yet.
@@ -241,6 +244,24 @@ class ImageSaver final {
     return descriptor;
   }
 
+  // One index of all manifests; answers the list of the one descriptor of it.
+  absl::StatusOr<json> AddIndex(json manifests) {
+    ASSIGN_OR_RETURN(const ImageName name, ParseTag(options_.index_name));
+    const std::string text = Text({{"schemaVersion", 2},
+                                   {"mediaType", kIndexType},
+                                   {"manifests", std::move(manifests)}});
+    const Digest digest = Digest::Of(text);
+    RETURN_IF_ERROR(AddDocument(digest, text));
+    json descriptor = {{"mediaType", kIndexType},
+                       {"digest", digest.str()},
+                       {"size", text.size()}};
+    descriptor["annotations"] = {{kImageNameAnnotation, name.Canonical()},
+                                 {kRefNameAnnotation, name.Canonical()}};
+    json list = json::array();
+    list.push_back(std::move(descriptor));
+    return list;
+  }
+
   absl::Status AddImage(const Source& source, json& manifests, json& docker) {
     const Image& image = source.image;
     // An image without layers has one directory, which is none of them.
@@ -258,8 +279,10 @@ class ImageSaver final {
     RETURN_IF_ERROR(AddDocument(digest, manifest));
 
     const json descriptor = DescriptorOf(image, manifest, digest);
-    if (source.names.empty()) manifests.push_back(descriptor);
+    const bool in_index = !options_.index_name.empty();
+    if (source.names.empty() || in_index) manifests.push_back(descriptor);
     for (const std::string& name : source.names) {
+      if (in_index) break;
       json named = descriptor;
       const bool tag_only = options_.format == ArchiveFormat::kDocker;
       named["annotations"] = {
@@ -289,6 +312,27 @@ class ImageSaver final {
   uint64_t bytes_ = 0;
 };
 
+// Whether images can be one for several platforms.
+absl::Status CheckIndex(const std::vector<ImageSaver::Source>& sources,
+                        const SaveOptions& options) {
+  RETURN_IF_ERROR(ParseTag(options.index_name).status());
+  if (options.format == ArchiveFormat::kDocker) {
+    return absl::InvalidArgumentError(
+        "SaveOptions::index_name: kDocker has no images for several platforms; "
+        "kOci and kOciLayout have");
+  }
+  std::map<std::string, std::string> ids;  // by platform
+  for (const ImageSaver::Source& source : sources) {
+    const std::string platform = source.image.config.platform.ToString();
+    const auto [it, added] = ids.emplace(platform, source.image.id);
+    if (added) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("SaveOptions::index_name: images ", it->second, " and ",
+                     source.image.id, " are both for ", platform));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 }  // namespace layer
 
@@ -314,6 +358,9 @@ absl::Status LayerStore::Save(const std::vector<std::string>& references,
         std::find(names.begin(), names.end(), found.name) == names.end()) {
       names.push_back(found.name);
     }
+  }
+  if (!options.index_name.empty()) {
+    RETURN_IF_ERROR(layer::CheckIndex(sources, options));
   }
   std::unique_ptr<layer::ArchiveWriter> writer;
   if (options.format == ArchiveFormat::kOciLayout) {

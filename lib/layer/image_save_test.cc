@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "caisson/image_archive.h"
 #include "caisson/layer_store.h"
@@ -24,6 +25,7 @@ namespace caisson::layer {
 namespace {
 
 using ::caisson::testing::StatusIs;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -180,6 +182,75 @@ TEST_F(ImageSaveTest, SeveralImagesShareTheirLayers) {
   EXPECT_THAT(derived.names, ElementsAre("derived:1"));
   ASSERT_OK_AND_ASSIGN(const Image unnamed, other.Find(app.id));
   EXPECT_THAT(unnamed.names, IsEmpty());
+}
+
+// What came as one image for several platforms can go as one again.
+TEST_F(ImageSaveTest, SeveralPlatformsAreOneIndex) {
+  TestImage arm = SampleImage("arm", 2);
+  arm.platform = {.os = "linux", .architecture = "arm", .variant = "v7"};
+  TestImage amd = SampleImage("amd", 2);
+  amd.platform = {.os = "linux", .architecture = "amd64"};
+  const std::string archive = Write("in.tar", OciMultiPlatform({arm, amd}));
+  LayerStore store = OpenStore();
+  for (const TestImage& image : {arm, amd}) {
+    ASSERT_OK(store.Import(archive, {.name = image.platform.architecture,
+                                     .platform = image.platform}));
+  }
+  // One alone is for that platform and no other.
+  ASSERT_OK(store.Save({"arm"}, Path("arm.tar")));
+  EXPECT_THAT(store.Import(Path("arm.tar"), {.platform = amd.platform}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("linux/arm/v7"),
+                             HasSubstr("linux/amd64 is wanted"))));
+  for (const auto format : {ArchiveFormat::kOci, ArchiveFormat::kOciLayout}) {
+    ASSERT_OK(store.Save({"arm", "amd64"}, Path("both"),
+                         {.format = format, .index_name = "both:1"}));
+    for (const TestImage& image : {arm, amd}) {
+      ASSERT_OK_AND_ASSIGN(LayerStore other,
+                           LayerStore::Open({.path = Path("other")}));
+      ASSERT_OK_AND_ASSIGN(
+          auto again, other.Import(Path("both"), {.platform = image.platform}));
+      ASSERT_THAT(again, SizeIs(1));
+      EXPECT_EQ(again[0].id, image.Id().str());
+      EXPECT_THAT(again[0].names, ElementsAre("both:1"));
+      fs::remove_all(Path("other"));
+    }
+    fs::remove_all(Path("both"));
+  }
+  EXPECT_THAT(store.Save({"arm", "amd64"}, Path("no"), {.index_name = "b:1"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("kDocker has no images")));
+  ASSERT_OK(store.Tag("arm", "arm:2"));
+  TestImage again = arm;
+  again.env = "B=2";
+  again.names = {"again:1"};
+  ASSERT_OK(store.Import(Write("again.tar", OciArchive({again})),
+                         {.platform = arm.platform}));
+  EXPECT_THAT(store.Save({"arm", "again:1"}, Path("no"),
+                         {.format = ArchiveFormat::kOci, .index_name = "c:1"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("are both for linux/arm/v7")));
+  EXPECT_FALSE(fs::exists(Path("no")));
+}
+
+// What a manifest says of its image stays, also if it is a new one.
+TEST_F(ImageSaveTest, AnnotationsStay) {
+  TestImage sample = SampleImage("app", 2);
+  sample.annotations = R"({"org.example.note": "kept"})";
+  LayerStore store = OpenStore();
+  ASSERT_OK(store.Import(Write("in.tar", OciArchive({sample}))));
+  for (const auto compression :
+       {LayerCompression::kNone, LayerCompression::kZstd}) {
+    ASSERT_OK(store.Save(
+        {"app:1"}, Path("out"),
+        {.format = ArchiveFormat::kOciLayout, .compression = compression}));
+    size_t found = 0;
+    for (const auto& entry : fs::directory_iterator(Path("out/blobs/sha256"))) {
+      found += absl::StrContains(ReadFile(entry.path()), "org.example.note");
+    }
+    EXPECT_EQ(found, 1u);
+    fs::remove_all(Path("out"));
+  }
 }
 
 TEST_F(ImageSaveTest, ACommittedImageCanBeSaved) {

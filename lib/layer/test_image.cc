@@ -102,13 +102,14 @@ std::string TestImage::Manifest() const {
   for (size_t i = 0; i < layers.size(); ++i) {
     list.push_back(DescriptorJson(LayerType(compression), Blob(i)));
   }
-  return json({{"schemaVersion", 2},
-               {"mediaType", kManifestType},
-               {"config",
-                DescriptorJson("application/vnd.oci.image.config.v1+json",
-                               Config())},
-               {"layers", list}})
-      .dump();
+  json manifest = {
+      {"schemaVersion", 2},
+      {"mediaType", kManifestType},
+      {"config",
+       DescriptorJson("application/vnd.oci.image.config.v1+json", Config())},
+      {"layers", list}};
+  if (!annotations.empty()) manifest["annotations"] = json::parse(annotations);
+  return manifest.dump();
 }
 
 TestArchive& TestArchive::Edit(const std::string& path, absl::string_view from,

@@ -29,6 +29,7 @@ struct TestImage {
   Platform platform = HostPlatform();
   TestCompression compression = TestCompression::kGzip;  // OCI only
   std::string env = "A=1";  // makes configurations differ
+  std::string annotations;  // of the manifest, a JSON object
 
   std::string Config() const;
   Digest Id() const { return Digest::Of(Config()); }
