@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -69,6 +70,8 @@ class ImageCommitTest : public StoreTest {
     EXPECT_TRUE(layers.ok() && store.Export(*layers, fd.borrow()).ok());
     return ReadFile(path);
   }
+
+  int stores_ = 0;
 };
 
 TEST_F(ImageCommitTest, ACommitIsAnImage) {
@@ -120,18 +123,42 @@ TEST_F(ImageCommitTest, ACommitIsAnImage) {
   EXPECT_THAT(changes, IsEmpty());
 }
 
+// On every machine, and in every format of a store.
 TEST_F(ImageCommitTest, TheSameChangesAreTheSameImage) {
-  std::string first;
-  for (const char* where : {"/one", "/two"}) {
+  std::string committed;
+  std::string squashed;
+  for (const LayerStoreFormat format :
+       {LayerStoreFormat::kOverlay, LayerStoreFormat::kOverlay,
+        LayerStoreFormat::kOverlayUserxattr}) {
+    const std::string path = absl::StrCat(temp_.path(), "/", stores_++);
     ASSERT_OK_AND_ASSIGN(LayerStore store,
-                         LayerStore::Open({.path = temp_.path() + where}));
+                         LayerStore::Open({.path = path, .format = format}));
     const Image base = ImportSample(store);
     WritableLayer top = Changed(store, base);
+    // A directory that hides what the layers below have.
+    ASSERT_EQ(::mkdirat(top.upper().get(), "shared", 0755), 0);
+    const bool user = format == LayerStoreFormat::kOverlayUserxattr;
+    const UniqueFd dir(::openat(top.upper().get(), "shared",
+                                O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_EQ(
+        ::fsetxattr(dir.get(),
+                    user ? "user.overlay.opaque" : "trusted.overlay.opaque",
+                    "y", 1, 0),
+        0);
+    const timespec times[2] = {{5, 6}, {7, 8}};
+    ASSERT_EQ(::futimens(dir.get(), times), 0);
+    ASSERT_EQ(::futimens(top.upper().get(), times), 0);
     ASSERT_OK_AND_ASSIGN(const Image image,
                          store.Commit(base, top.upper(), {.created = kBirth}));
-    if (first.empty()) first = image.id;
-    EXPECT_EQ(image.id, first);
+    if (committed.empty()) committed = image.id;
+    EXPECT_EQ(image.id, committed);
     EXPECT_THAT(image.names, IsEmpty());
+    ASSERT_OK_AND_ASSIGN(const Image flat,
+                         store.Squash(image, 0, {.created = kBirth}));
+    if (squashed.empty()) squashed = flat.id;
+    EXPECT_EQ(flat.id, squashed);
+    ASSERT_OK_AND_ASSIGN(const StoreReport report, store.Verify());
+    EXPECT_THAT(report.findings, IsEmpty());
   }
 }
 

@@ -41,7 +41,10 @@ using testing::StatusIs;
 // Layers, bottom first, and one that is being written above them.
 class Stack final {
  public:
-  Stack() { NewTop(); }
+  explicit Stack(LayerFormat format = LayerFormat::kOverlayTrusted)
+      : format_(format) {
+    NewTop();
+  }
 
   TestDir& upper() { return *upper_; }
   std::vector<BorrowedFd> Lowers() const {
@@ -87,6 +90,7 @@ class Stack final {
     LayerChangesOptions options;
     options.tops = {upper_->fd()};
     options.lowers = Lowers();
+    options.format = format_;
     return options;
   }
 
@@ -109,9 +113,13 @@ class Stack final {
     NewTop();
     UnpackOptions options;
     const std::vector<BorrowedFd> lowers = Lowers();
+    options.format = format_;
     options.lowers = lowers;
     return Unpack(tar, *upper_, options).status();
   }
+
+  // From now on overlays leave data and children where they were.
+  void KeepElsewhere() { elsewhere_ = true; }
 
   // From now on the upper directory is the topmost layer.
   void Commit() {
@@ -155,10 +163,14 @@ class Stack final {
       if (!overlay.ok()) return overlay.status();
       for (const auto& [key, value] : std::map<std::string, std::string>{
                {"lowerdir", absl::StrJoin(lowers, ":", path)},
-               {"redirect_dir", "nofollow"},
-               {"metacopy", "off"},
+               {"redirect_dir", elsewhere_ ? "on" : "nofollow"},
+               {"metacopy", elsewhere_ ? "on" : "off"},
                {"index", "off"}}) {
         auto status = overlay->SetString(key.c_str(), value);
+        if (!status.ok()) return status;
+      }
+      if (format_ == LayerFormat::kOverlayUser) {
+        auto status = overlay->SetFlag("userxattr");
         if (!status.ok()) return status;
       }
       if (!writable) return overlay->Mount(MOUNT_ATTR_RDONLY);
@@ -176,6 +188,8 @@ class Stack final {
     return mount.ok() ? *std::move(mount) : UniqueFd();
   }
 
+  const LayerFormat format_;
+  bool elsewhere_ = false;
   TestDir empty_;
   std::vector<std::unique_ptr<TestDir>> layers_;
   std::unique_ptr<TestDir> upper_;
@@ -281,7 +295,7 @@ class Mutator final {
         Write(path + "/" + Name());
         break;
       case 11:
-        ::rename(Any().c_str(), path.c_str());
+        Rename(Any(), path);
         break;
       case 12:
         ::lchown(path.c_str(), Pick(3) ? Pick(70'000) : 3'000'000'000 + Pick(9),
@@ -301,6 +315,17 @@ class Mutator final {
 
   static bool IsLink(const std::string& path) {
     return std::filesystem::is_symlink(std::filesystem::symlink_status(path));
+  }
+
+  // As mv(1) does it: overlayfs renames no directory of a lower layer.
+  void Rename(const std::string& from, const std::string& to) {
+    if (::rename(from.c_str(), to.c_str()) == 0 || errno != EXDEV) return;
+    std::error_code failed;
+    std::filesystem::copy(from, to,
+                          std::filesystem::copy_options::recursive |
+                              std::filesystem::copy_options::copy_symlinks,
+                          failed);
+    Remove(from);
   }
 
   void Remove(const std::string& path) {
@@ -369,8 +394,9 @@ class LayerChangesTest : public ::testing::Test {
 // apply(diff(A, B), A) == B, for layers of layers; and what was applied makes
 // the same tar again.
 TEST_F(LayerChangesTest, ApplyingADifferenceMakesTheTree) {
-  for (uint32_t seed = 1; seed <= 3; ++seed) {
-    Stack stack;
+  for (uint32_t seed = 1; seed <= 4; ++seed) {
+    Stack stack(seed == 4 ? LayerFormat::kOverlayUser
+                          : LayerFormat::kOverlayTrusted);
     TestDir plain;
     for (uint32_t round = 0; round < 3; ++round) {
       SCOPED_TRACE(absl::StrCat("seed ", seed, " round ", round));
@@ -394,6 +420,7 @@ TEST_F(LayerChangesTest, ApplyingADifferenceMakesTheTree) {
     }
     // All layers in one: what a container sees, and nothing else.
     LayerTarOptions all;
+    all.changes.format = stack.Options().format;
     for (const BorrowedFd fd : stack.Lowers()) all.changes.tops.push_back(fd);
     ASSERT_OK_AND_ASSIGN(const std::string flat, Stack::TarOf(all));
     TestDir flattened;
@@ -563,9 +590,12 @@ TEST_F(LayerChangesTest, DepthIsLimited) {
 }
 
 TEST_F(LayerChangesTest, WhatIsElsewhereIsRefused) {
-  for (const char* key :
-       {"trusted.overlay.redirect", "trusted.overlay.metacopy"}) {
-    Stack stack;
+  for (const auto& [format, key] :
+       {std::pair(LayerFormat::kOverlayTrusted, "trusted.overlay.redirect"),
+        {LayerFormat::kOverlayTrusted, "trusted.overlay.metacopy"},
+        {LayerFormat::kOverlayUser, "user.overlay.redirect"},
+        {LayerFormat::kOverlayUser, "user.overlay.metacopy"}}) {
+    Stack stack(format);
     stack.upper().MakeDir("d");
     stack.upper().SetXattr("d", key, "x");
     EXPECT_THAT(stack.Tar(), StatusIs(absl::StatusCode::kFailedPrecondition,
@@ -584,6 +614,34 @@ TEST_F(LayerChangesTest, AttributesOfOverlayfsAreNotOfTheImage) {
   EXPECT_THAT(tar, HasSubstr("SCHILY.xattr.trusted.overlay.opaque=y\n"));
   EXPECT_THAT(tar, ::testing::Not(HasSubstr("overlay.origin")));
   EXPECT_THAT(tar, ::testing::Not(HasSubstr("overlay.overlay")));
+}
+
+// An overlay that somebody mounted with redirect_dir and metacopy: what the
+// kernel then writes is half of what a layer has to say.
+TEST_F(LayerChangesTest, WhatTheKernelLeavesElsewhereIsRefused) {
+  const auto tar_after = [](const std::string& name) {
+    Stack stack;
+    stack.upper().MakeDir("dir");
+    stack.upper().Write("dir/inside", "1");
+    stack.upper().Write("file", "2");
+    stack.Commit();
+    stack.KeepElsewhere();
+    const std::string root = stack.Mount();
+    if (name == "dir") {
+      EXPECT_EQ(::rename(At(root, "dir").c_str(), At(root, "moved").c_str()),
+                0);
+    } else {
+      EXPECT_EQ(::chown(At(root, "file").c_str(), 5, 5), 0);
+    }
+    stack.Unmount();
+    return stack.Tar();
+  };
+  EXPECT_THAT(tar_after("dir"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("\"moved\" has trusted.overlay.redirect")));
+  EXPECT_THAT(tar_after("file"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("\"file\" has trusted.overlay.metacopy")));
 }
 
 TEST_F(LayerChangesTest, NamesOfWhiteoutsAreRefused) {
