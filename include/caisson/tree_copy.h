@@ -2,7 +2,8 @@
 //
 //   // Of a container that is stopped: its RootFs, put together once more.
 //   ASSIGN_OR_RETURN(UniqueFd root, root_fs.Open("/", O_PATH | O_DIRECTORY));
-//   // Of one that runs: "/proc/PID/root" of one of its processes.
+//   // Of one that runs: by its first process, in this or any other host.
+//   ASSIGN_OR_RETURN(UniqueFd root, OpenRootOf(process.pidfd()));
 //   RETURN_IF_ERROR(CopyOut(root.borrow(), "/var/log", tar.borrow()));
 //   RETURN_IF_ERROR(CopyIn(tar.borrow(), root.borrow(), "/srv"));
 //   RETURN_IF_ERROR(Copy(host.borrow(), "etc/app.conf", root.borrow(),
@@ -32,6 +33,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "caisson/unique_fd.h"
 
@@ -50,6 +52,13 @@ struct TreeCopyOptions {
   // It must not throw.
   std::function<bool(uint64_t bytes)> progress;
 };
+
+// The root directory of a running process (O_PATH), for the functions below:
+// the tree that it sees, with its volumes and other mounts, which go with the
+// last process of its mount namespace. `pidfd` is a process's descriptor,
+// pidfd_open(2). NOT_FOUND if it has ended or is none of this PID namespace;
+// PERMISSION_DENIED without the right to trace it (ptrace(2)).
+absl::StatusOr<UniqueFd> OpenRootOf(BorrowedFd pidfd);
 
 // Writes what is at `path`, a file or directory with all that is in it, as a
 // tar to a file, pipe or socket. The names in the tar begin with the last

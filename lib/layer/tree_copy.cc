@@ -28,6 +28,7 @@
 #include "lib/layer/tar_reader.h"
 #include "lib/sys/file_size.h"
 #include "lib/sys/open.h"
+#include "lib/sys/pidfd.h"
 
 namespace caisson {
 namespace {
@@ -384,6 +385,19 @@ class TreeWriter final {
 };
 
 }  // namespace
+
+absl::StatusOr<UniqueFd> OpenRootOf(BorrowedFd pidfd) {
+  const absl::Status ended = absl::NotFoundError(
+      "OpenRootOf: the process has ended, or is not of this PID namespace");
+  const pid_t pid = sys::PidOf(pidfd);
+  if (pid <= 0) return ended;
+  absl::StatusOr<UniqueFd> root =
+      sys::Open(absl::StrCat("/proc/", pid, "/root"), O_PATH | O_DIRECTORY);
+  // Only now is it sure whose number that was.
+  if (absl::IsNotFound(sys::SendSignal(pidfd, 0))) return ended;
+  if (absl::IsNotFound(root.status())) return ended;
+  return root;
+}
 
 absl::Status CopyOut(BorrowedFd root, absl::string_view path, BorrowedFd tar,
                      const TreeCopyOptions& options) {

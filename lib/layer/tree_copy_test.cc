@@ -4,12 +4,14 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <functional>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -17,6 +19,7 @@
 #include "lib/layer/test_dir.h"
 #include "lib/layer/test_streams.h"
 #include "lib/layer/test_tar.h"
+#include "lib/sys/pidfd_open.h"
 
 namespace caisson::layer {
 namespace {
@@ -24,6 +27,7 @@ namespace {
 using ::caisson::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class TreeCopyTest : public ::testing::Test {
  protected:
@@ -227,6 +231,111 @@ TEST_F(TreeCopyTest, MountsAreNotEntered) {
   int status = -1;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+}
+
+// A process in a tree of its own, which ends with the object.
+class Inside final {
+ public:
+  // `set_up` runs in a mount namespace of its own, which then becomes the tree
+  // below `root`.
+  Inside(const std::string& root, const std::function<void()>& set_up) {
+    int ready[2];
+    EXPECT_EQ(::pipe2(ready, O_CLOEXEC), 0);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      const bool good =
+          ::unshare(CLONE_NEWNS) == 0 &&
+          ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+      if (good) set_up();
+      const char byte = good && ::chroot(root.c_str()) == 0 ? '1' : '0';
+      (void)!::write(ready[1], &byte, 1);
+      ::pause();
+    }
+    char byte = '0';
+    EXPECT_EQ(::read(ready[0], &byte, 1), 1);
+    EXPECT_EQ(byte, '1');
+    ::close(ready[0]);
+    ::close(ready[1]);
+    auto pidfd = sys::OpenPidfd(pid_);
+    EXPECT_OK(pidfd);
+    if (pidfd.ok()) pidfd_ = *std::move(pidfd);
+  }
+  ~Inside() { End(); }
+  BorrowedFd pidfd() const { return pidfd_.borrow(); }
+  void End() {
+    if (pid_ < 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+
+ private:
+  pid_t pid_ = -1;
+  UniqueFd pidfd_;
+};
+
+// As docker cp reaches into a container that runs: what is on its volumes, too,
+// and nothing that the host has of the same name.
+TEST_F(TreeCopyTest, ARunningProcessShowsItsMounts) {
+  tree_.MakeDir("volume");
+  tree_.Write("volume/below", "hidden");
+  Inside inside(tree_.path(), [this] {
+    ::mount("tmpfs", tree_.path("volume").c_str(), "tmpfs", 0, "");
+    tree_.Write("volume/data", "v");
+    ::symlink("/volume/data", tree_.path("volume/link").c_str());
+    ::symlink("/../../../../etc", tree_.path("volume/out").c_str());
+  });
+  ASSERT_OK_AND_ASSIGN(const UniqueFd root, OpenRootOf(inside.pidfd()));
+  EXPECT_OK(Copy(root.borrow(), "/volume/data", host_.fd(), "/"));
+  EXPECT_EQ(host_.Read("data"), "v");
+  EXPECT_THAT(Copy(root.borrow(), "/volume/below", host_.fd(), "/"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("below")));
+  EXPECT_THAT(Copy(root.borrow(), "/volume/out/passwd", host_.fd(), "/"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("out")));
+  EXPECT_OK(CopyIn(File(TestTar().File("in", "new").Finish()).borrow(),
+                   root.borrow(), "/volume"));
+  EXPECT_FALSE(tree_.Exists("volume/in")) << "it is in the volume";
+  EXPECT_OK(Copy(root.borrow(), "/volume/in", host_.fd(), "/"));
+  EXPECT_EQ(host_.Read("in"), "new");
+  inside.End();
+  EXPECT_THAT(OpenRootOf(inside.pidfd()),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("has ended")));
+  // The mounts went with it, the directory did not.
+  EXPECT_THAT(Copy(root.borrow(), "/volume/in", aside_.fd(), "/"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("")));
+  EXPECT_OK(Copy(root.borrow(), "/volume/below", aside_.fd(), "/"));
+}
+
+// A container that exchanges what is copied for a link to the host's.
+TEST_F(TreeCopyTest, ExchangedFilesTellNothing) {
+  host_.Write("secret", "the host's");
+  tree_.MakeDir("srv");
+  tree_.MakeDir("srv/d");
+  tree_.Write("srv/d/secret", "mine");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const std::string dir = tree_.path("srv/d");
+    const std::string aside = tree_.path("aside");
+    ::symlink(host_.path().c_str(), tree_.path("link").c_str());
+    for (;;) {
+      ::renameat2(AT_FDCWD, dir.c_str(), AT_FDCWD, tree_.path("link").c_str(),
+                  RENAME_EXCHANGE);
+    }
+  }
+  size_t copied = 0;
+  for (int i = 0; i < 300; ++i) {
+    const UniqueFd tar(::memfd_create("tar", MFD_CLOEXEC));
+    const char* path = i % 2 == 0 ? "/srv/d/secret" : "/srv";
+    copied += CopyOut(tree_.fd(), path, tar.borrow()).ok();
+    std::string bytes(1 << 16, '\0');
+    const ssize_t n = ::pread(tar.get(), bytes.data(), bytes.size(), 0);
+    ASSERT_GE(n, 0);
+    bytes.resize(static_cast<size_t>(n));
+    EXPECT_THAT(bytes, Not(HasSubstr("the host's")));
+  }
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_GT(copied, 0u);
 }
 
 // A container that exchanges a directory for a link, over and over.
