@@ -125,7 +125,12 @@ absl::StatusOr<RecoverReport> RecoverStore(const StoreDir& store,
   std::optional<Staging> trash;
   {
     ASSIGN_OR_RETURN(StoreLock lock, StoreLock::Acquire(store.root()));
-    ASSIGN_OR_RETURN(report.leases, index.Sweep(absl::Now()));
+    // A full disk must not keep the store from being used.
+    if (const auto expired = index.Sweep(absl::Now()); expired.ok()) {
+      report.leases = *expired;
+    } else {
+      report.failures.push_back(expired.status());
+    }
     ASSIGN_OR_RETURN(const auto orphans, FindOrphans(store, index));
     if (orphans.empty()) return report;
     ASSIGN_OR_RETURN(trash, Staging::Create(store));
