@@ -142,7 +142,7 @@ enum class RootPropagation {
 enum class RootWrites {
   // Nowhere: the root is read-only.
   kNone,
-  // Into memory, gone with the last user. Needs Linux 6.15.
+  // Into memory, gone with the last user. Needs Linux 6.15 if there are layers.
   kTmpfs,
   // Into RootFsOptions::upper_directory.
   kDirectories,
@@ -159,8 +159,10 @@ struct RootFsOptions {
   std::shared_ptr<const sys::MountExecutor> mounts;
 
   // The directories that overlayfs merges, the top one first: what
-  // LayerSet::dirs() returns. At least one. This and every other descriptor
-  // here is borrowed for the duration of Create() only.
+  // LayerSet::dirs() returns. At least one, except for kTmpfs: without a layer
+  // the root is an empty tmpfs, on every kernel, for a program that brings all
+  // it needs (ProcessSpec::executable_fd). This and every other descriptor here
+  // is borrowed for the duration of Create() only.
   std::vector<BorrowedFd> layers;
 
   RootWrites writes = RootWrites::kNone;

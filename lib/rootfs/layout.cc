@@ -105,8 +105,9 @@ absl::Status CheckWrites(const RootFsOptions& options) {
 }
 
 absl::Status CheckLayers(const RootFsOptions& options) {
-  if (options.layers.empty()) {
-    return Invalid("RootFsOptions.layers", " is empty: a root needs a layer");
+  if (options.layers.empty() && options.writes != RootWrites::kTmpfs) {
+    return Invalid("RootFsOptions.layers",
+                   " is empty: a root needs a layer, unless it is kTmpfs");
   }
   if (options.layers.size() > kMaxLayers) {
     return Invalid("RootFsOptions.layers",

@@ -14,6 +14,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/rootfs/mount_label.h"
+#include "lib/rootfs/tmpfs_mount.h"
 #include "lib/rootfs/writable_pair.h"
 #include "lib/sys/mount.h"
 
@@ -294,6 +295,17 @@ absl::StatusOr<RootMount> MountRoot(const sys::MountExecutor& mounts,
                                     RootWrites writes, LayerSyntax first,
                                     Scratch& scratch) {
   RootMount root;
+  if (options.layers.empty()) {
+    const TmpfsMount empty = {.size_bytes = options.tmpfs_size_bytes,
+                              .mode = 0755,
+                              .executable = true};
+    ASSIGN_OR_RETURN(
+        root.mount,
+        MountTmpfs(mounts, empty, "tmpfs", {options.root_uid, options.root_gid},
+                   options.mount_label,
+                   /*content=*/BorrowedFd()));
+    return root;
+  }
   const bool mapped = options.idmap_user_namespace.valid();
   const bool detach = mounts.in_user_namespace();
   const bool single = options.layers.size() == 1;
