@@ -52,6 +52,10 @@
 
 namespace caisson {
 
+namespace layer {
+class Unpacker;
+}  // namespace layer
+
 // How the layers of a store say that a name of a lower layer is hidden.
 enum class LayerStoreFormat {
   // Whiteouts are devices 0:0, opaque directories have trusted.overlay.opaque.
@@ -92,6 +96,10 @@ struct LayerStoreOptions {
   // the import; each takes 3 MiB. 0: none, and what an import makes is the
   // same.
   int import_threads = 0;
+  // Who decompresses layers and makes files of them, and decompresses archives:
+  // ConfinedUnpacker::Create() (confined_unpacker.h) for images that nobody
+  // trusts. Null: this process.
+  std::shared_ptr<const layer::Unpacker> unpacker;
   // How long a change waits for another process that is committing one.
   absl::Duration busy_timeout = absl::Seconds(30);
 

@@ -13,6 +13,7 @@
 #include "lib/layer/buffered_input.h"
 #include "lib/layer/bzip2_source.h"
 #include "lib/layer/gzip_source.h"
+#include "lib/layer/inflater.h"
 #include "lib/layer/xz_source.h"
 #include "lib/layer/zstd_source.h"
 
@@ -49,7 +50,7 @@ class LimitedSource final : public DecompressedSource {
         limit_name_(options.max_output_bytes_name),
         max_ratio_(options.max_compression_ratio) {}
 
-  absl::Status Detect(uint64_t max_window_bytes);
+  absl::Status Detect(uint64_t max_window_bytes, InflaterFactory make_inflater);
   Compression compression() const override { return compression_; }
   absl::StatusOr<size_t> Read(absl::Span<char> buffer) override;
 
@@ -67,7 +68,8 @@ class LimitedSource final : public DecompressedSource {
   absl::Status failure_;
 };
 
-absl::Status LimitedSource::Detect(uint64_t max_window_bytes) {
+absl::Status LimitedSource::Detect(uint64_t max_window_bytes,
+                                   InflaterFactory make_inflater) {
   ASSIGN_OR_RETURN(const absl::string_view head,
                    input_.Peek(kCompressionMagic));
   compression_ = CompressionOf(head);
@@ -75,7 +77,7 @@ absl::Status LimitedSource::Detect(uint64_t max_window_bytes) {
     case Compression::kNone:
       break;
     case Compression::kGzip:
-      decoder_ = std::make_unique<GzipSource>(input_);
+      decoder_ = std::make_unique<GzipSource>(input_, make_inflater());
       break;
     case Compression::kZstd: {
       ASSIGN_OR_RETURN(decoder_, ZstdSource::Create(input_, max_window_bytes));
@@ -138,10 +140,11 @@ Compression CompressionOf(absl::string_view head) {
   return IsBzip2(head) ? Compression::kBzip2 : Compression::kNone;
 }
 
-absl::StatusOr<std::unique_ptr<DecompressedSource>> Decompress(
-    ByteSource& compressed, const DecompressOptions& options) {
+absl::StatusOr<std::unique_ptr<DecompressedSource>> DecompressWith(
+    ByteSource& compressed, const DecompressOptions& options,
+    InflaterFactory make_inflater) {
   auto source = std::make_unique<LimitedSource>(compressed, options);
-  RETURN_IF_ERROR(source->Detect(options.max_window_bytes));
+  RETURN_IF_ERROR(source->Detect(options.max_window_bytes, make_inflater));
   return source;
 }
 

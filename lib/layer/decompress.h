@@ -27,6 +27,9 @@
 
 namespace caisson::layer {
 
+class Inflater;
+class Unpacker;
+
 enum class Compression { kNone, kGzip, kZstd, kXz, kBzip2 };
 
 // Of a stream that begins with `head`, of which the first kCompressionMagic
@@ -46,6 +49,8 @@ struct DecompressOptions {
   // zstd and xz: the largest window, which is the memory of the decoder. zstd's
   // are powers of two.
   uint64_t max_window_bytes = uint64_t{128} << 20;
+  // If set, does it instead of this process (unpacker.h).
+  const Unpacker* unpacker = nullptr;
 };
 
 // Small things may be as repetitive as they like.
@@ -61,6 +66,11 @@ class DecompressedSource : public ByteSource {
 // demand. `compressed` must outlive the result. Thread-compatible.
 absl::StatusOr<std::unique_ptr<DecompressedSource>> Decompress(
     ByteSource& compressed, const DecompressOptions& options);
+
+// The same in this process, with another library for gzip (inflater.h).
+absl::StatusOr<std::unique_ptr<DecompressedSource>> DecompressWith(
+    ByteSource& compressed, const DecompressOptions& options,
+    std::unique_ptr<Inflater> (*make_inflater)());
 
 }  // namespace caisson::layer
 

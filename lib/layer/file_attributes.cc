@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/layer/unpack_host.h"
 #include "lib/sys/xattr.h"
 
 namespace caisson::layer {
@@ -200,18 +201,27 @@ absl::StatusOr<FileAttributes> ReadImageAttributes(BorrowedFd dir,
   return attributes;
 }
 
+int SetXattr(BorrowedFd fd, const std::string& path, const std::string& key,
+             absl::string_view value, UnpackHost* host) {
+  if (host != nullptr && UnpackHost::Sets(key)) {
+    return host->SetXattr(path, key, value);
+  }
+  return ::fsetxattr(fd.get(), key.c_str(), value.data(), value.size(), 0) == 0
+             ? 0
+             : errno;
+}
+
 absl::Status WriteAttributes(BorrowedFd fd, const FileAttributes& attributes,
-                             const std::string& path, uint64_t& skipped) {
+                             const std::string& path, uint64_t& skipped,
+                             UnpackHost* host) {
   if (::fchown(fd.get(), attributes.uid, attributes.gid) != 0) {
     return AttributeError("fchown", path, ChownHint(errno));
   }
   for (const auto& [key, value] : attributes.xattrs) {
-    if (::fsetxattr(fd.get(), key.c_str(), value.data(), value.size(), 0) ==
-        0) {
-      continue;
-    }
-    if (!MayLack(key, /*regular_or_directory=*/true, errno)) {
-      return XattrError(errno, key, path);
+    const int error = SetXattr(fd, path, key, value, host);
+    if (error == 0) continue;
+    if (!MayLack(key, /*regular_or_directory=*/true, error)) {
+      return XattrError(error, key, path);
     }
     ++skipped;
   }

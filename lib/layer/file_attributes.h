@@ -21,6 +21,8 @@
 
 namespace caisson::layer {
 
+class UnpackHost;
+
 struct FileAttributes {
   uint32_t mode = 0755;
   uint32_t uid = 0;
@@ -70,9 +72,14 @@ absl::StatusOr<FileAttributes> ReadImageAttributes(BorrowedFd dir,
 // Writes everything to an open regular file or directory: owner, xattrs, mode,
 // times, in this order, because chown(2) clears set-id bits and capabilities.
 // What the file system refuses to store is counted in `skipped`; `path` is for
-// errors.
+// errors, and for `host`, if it is set (unpack_host.h).
 absl::Status WriteAttributes(BorrowedFd fd, const FileAttributes& attributes,
-                             const std::string& path, uint64_t& skipped);
+                             const std::string& path, uint64_t& skipped,
+                             UnpackHost* host = nullptr);
+
+// fsetxattr(2), by `host` if it is set and that is its to do: 0 or an errno.
+int SetXattr(BorrowedFd fd, const std::string& path, const std::string& key,
+             absl::string_view value, UnpackHost* host);
 
 // The same for a symbolic link, device node or FIFO `name`, which is not
 // followed.

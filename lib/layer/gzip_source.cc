@@ -1,10 +1,6 @@
 #include "lib/layer/gzip_source.h"
 
-#include <isa-l/crc.h>
-#include <isa-l/igzip_lib.h>
-
 #include <algorithm>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
@@ -28,31 +24,7 @@ uint32_t LittleEndian16(const char* bytes) {
          static_cast<uint32_t>(static_cast<uint8_t>(bytes[1])) << 8;
 }
 
-absl::string_view InflateProblem(int result) {
-  switch (result) {
-    case ISAL_INVALID_BLOCK:
-      return "invalid deflate block";
-    case ISAL_INVALID_SYMBOL:
-      return "invalid deflate symbol";
-    case ISAL_INVALID_LOOKBACK:
-      return "deflate distance before the start of the data";
-    case ISAL_INCORRECT_CHECKSUM:
-      return "the CRC-32 or length of the member does not match its data";
-    default:
-      return "invalid deflate data";
-  }
-}
-
 }  // namespace
-
-GzipSource::GzipSource(BufferedInput& input)
-    : input_(input), inflate_(std::make_unique<inflate_state>()) {
-  isal_inflate_init(inflate_.get());
-  // No header: it is read here. Trailer verified by the library.
-  inflate_->crc_flag = ISAL_GZIP_NO_HDR_VER;
-}
-
-GzipSource::~GzipSource() = default;
 
 absl::Status GzipSource::Malformed(absl::string_view problem) const {
   return absl::InvalidArgumentError(
@@ -91,8 +63,7 @@ absl::StatusOr<size_t> GzipSource::Read(absl::Span<char> buffer) {
 absl::Status GzipSource::TakeHeaderBytes(size_t count, char* out) {
   ASSIGN_OR_RETURN(const absl::string_view bytes, input_.Peek(count));
   if (bytes.size() < count) return Truncated("a member header");
-  header_crc_ = crc32_gzip_refl(
-      header_crc_, reinterpret_cast<const uint8_t*>(bytes.data()), count);
+  header_crc_ = inflater_->Crc32(header_crc_, bytes.substr(0, count));
   if (out != nullptr) bytes.copy(out, count);
   input_.Consume(count);
   return absl::OkStatus();
@@ -136,33 +107,25 @@ absl::Status GzipSource::ReadHeader() {
       return Malformed("the CRC of the member header does not match");
     }
   }
-  isal_inflate_reset(inflate_.get());
+  inflater_->Reset();
   state_ = State::kBody;
   return absl::OkStatus();
 }
 
 absl::StatusOr<size_t> GzipSource::Inflate(absl::Span<char> buffer) {
-  const size_t room =
-      std::min<size_t>(buffer.size(), std::numeric_limits<uint32_t>::max());
-  inflate_->next_out = reinterpret_cast<uint8_t*>(buffer.data());
-  inflate_->avail_out = static_cast<uint32_t>(room);
   for (;;) {
     ASSIGN_OR_RETURN(const absl::string_view in, input_.Peek(1));
-    inflate_->next_in =
-        reinterpret_cast<uint8_t*>(const_cast<char*>(in.data()));
-    inflate_->avail_in = static_cast<uint32_t>(in.size());
-    const int result = isal_inflate(inflate_.get());
-    const size_t consumed = in.size() - inflate_->avail_in;
-    input_.Consume(consumed);
-    if (result != ISAL_DECOMP_OK) return Malformed(InflateProblem(result));
-    if (inflate_->block_state == ISAL_BLOCK_FINISH) {
+    const Inflater::Step step = inflater_->Run(in, buffer);
+    input_.Consume(step.consumed);
+    if (!step.problem.empty()) return Malformed(step.problem);
+    if (step.finished) {
       state_ = State::kBetweenMembers;
-      return room - inflate_->avail_out;
+      return step.produced;
     }
-    if (inflate_->avail_out < room) return room - inflate_->avail_out;
+    if (step.produced > 0) return step.produced;
     // Without input and without output the data cannot go on.
     if (in.empty()) return Truncated("compressed data");
-    if (consumed == 0) return Malformed("the decoder makes no progress");
+    if (step.consumed == 0) return Malformed("the decoder makes no progress");
   }
 }
 

@@ -1,9 +1,10 @@
-// gzip (RFC 1952) by ISA-L. Internal to decompress.h, which has the contract.
+// gzip (RFC 1952). Internal to decompress.h, which has the contract.
 #ifndef CAISSON_LIB_LAYER_GZIP_SOURCE_H_
 #define CAISSON_LIB_LAYER_GZIP_SOURCE_H_
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -11,16 +12,15 @@
 #include "absl/types/span.h"
 #include "lib/layer/buffered_input.h"
 #include "lib/layer/byte_source.h"
-
-struct inflate_state;
+#include "lib/layer/inflater.h"
 
 namespace caisson::layer {
 
 class GzipSource final : public ByteSource {
  public:
   // `input` must outlive the source and be at the start of a member.
-  explicit GzipSource(BufferedInput& input);
-  ~GzipSource() override;
+  GzipSource(BufferedInput& input, std::unique_ptr<Inflater> inflater)
+      : input_(input), inflater_(std::move(inflater)) {}
 
   absl::StatusOr<size_t> Read(absl::Span<char> buffer) override;
 
@@ -36,7 +36,7 @@ class GzipSource final : public ByteSource {
   absl::Status Truncated(absl::string_view where) const;
 
   BufferedInput& input_;
-  std::unique_ptr<inflate_state> inflate_;
+  std::unique_ptr<Inflater> inflater_;
   State state_ = State::kHeader;
   uint32_t header_crc_ = 0;
 };

@@ -11,7 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
-#include "lib/layer/copy_up.h"
+#include "lib/layer/unpack_host.h"
 
 namespace caisson::layer {
 
@@ -71,15 +71,22 @@ absl::StatusOr<int> HardLinks::MakeLink(DirId from, const std::string& base,
   ASSIGN_OR_RETURN(const BorrowedFd from_fd, directory_.Fd(from));
   ASSIGN_OR_RETURN(const BorrowedFd to_fd, directory_.Fd(to));
   // No AT_SYMLINK_FOLLOW: a link to a symbolic link is one to the link itself.
+  int error = 0;
   if (::linkat(from_fd.get(), base.c_str(), to_fd.get(), name.c_str(), 0) !=
       0) {
-    return errno;
+    error = errno;
   }
-  directory_.FileMade(to, name);
-  return 0;
+  // Landlock: who may not make a device may not link one.
+  if (error == EACCES && options_.host != nullptr) {
+    const LayerTree& tree = directory_.tree();
+    error =
+        options_.host->LinkDevice(tree.Path(from, base), tree.Path(to, name));
+  }
+  if (error == 0) directory_.FileMade(to, name);
+  return error;
 }
 
-absl::Status HardLinks::Finish(OverlayView& lowers) {
+absl::Status HardLinks::Finish(LowerLayers& lowers) {
   // Of several links of one name the last counts, as of other entries.
   std::map<std::pair<DirId, absl::string_view>, const Pending*> last;
   for (const Pending& link : pending_) last[{link.parent, link.name}] = &link;
@@ -108,10 +115,11 @@ absl::Status HardLinks::Finish(OverlayView& lowers) {
 
 absl::Status HardLinks::LinkToLower(const Pending& link,
                                     const LayerName& target,
-                                    OverlayView& lowers) {
+                                    LowerLayers& lowers) {
+  const std::string dir = absl::StrJoin(target.parent(), "/");
+  const std::string base(target.base());
   ASSIGN_OR_RETURN(const std::optional<OverlayFile> file,
-                   lowers.Find(absl::StrJoin(target.parent(), "/"),
-                               std::string(target.base())));
+                   lowers.Find(dir, base));
   if (!file.has_value()) {
     return absl::NotFoundError(
         lowers.known()
@@ -122,21 +130,25 @@ absl::Status HardLinks::LinkToLower(const Pending& link,
   if (S_ISDIR(file->status.st_mode)) {
     return absl::InvalidArgumentError("the target is a directory");
   }
+  const Source source = {lowers, dir, base,
+                         S_ISREG(file->status.st_mode)
+                             ? static_cast<uint64_t>(file->status.st_size)
+                             : 0};
   ASSIGN_OR_RETURN(const bool hidden, IsHidden(target));
   if (!hidden) {
     // As overlayfs does: the target itself is copied up, then linked.
     ASSIGN_OR_RETURN(const DirId parent,
                      directory_.ParentFor(target, FileAttributes()));
-    RETURN_IF_ERROR(CopyTo(*file, parent, std::string(target.base())));
+    RETURN_IF_ERROR(CopyTo(source, parent, base));
     return LinkInLayer(link.parent, link.name, target).status();
   }
   // The name of the target stays hidden; the first link takes its place.
   auto [copy, first] = copies_.try_emplace(
       absl::StrJoin(target.components, "/"), link.parent, link.name);
-  if (first) return CopyTo(*file, link.parent, link.name);
-  const auto& [dir, base] = copy->second;
+  if (first) return CopyTo(source, link.parent, link.name);
+  const auto& [copy_dir, copy_name] = copy->second;
   ASSIGN_OR_RETURN(const int error,
-                   MakeLink(dir, base, link.parent, link.name));
+                   MakeLink(copy_dir, copy_name, link.parent, link.name));
   if (error == 0) return absl::OkStatus();
   return directory_.Error(error, "linkat", link.parent, link.name);
 }
@@ -159,21 +171,18 @@ absl::StatusOr<bool> HardLinks::IsHidden(const LayerName& target) {
          tree.Path(*parent) != absl::StrJoin(target.parent(), "/");
 }
 
-absl::Status HardLinks::CopyTo(const OverlayFile& file, DirId parent,
+absl::Status HardLinks::CopyTo(const Source& from, DirId parent,
                                const std::string& name) {
-  const uint64_t size = S_ISREG(file.status.st_mode)
-                            ? static_cast<uint64_t>(file.status.st_size)
-                            : 0;
-  if (size > options_.max_bytes - stats_.bytes) {
+  if (from.size > options_.max_bytes - stats_.bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the files of the layer have more than ",
                      options_.max_bytes_name, " (", options_.max_bytes, ")"));
   }
   ASSIGN_OR_RETURN(const BorrowedFd fd, directory_.Fd(parent));
-  RETURN_IF_ERROR(CopyUp(file, fd, name, options_.format,
-                         directory_.tree().Path(parent, name)));
+  RETURN_IF_ERROR(from.lowers.CopyUp(from.dir, from.name, fd, name,
+                                     directory_.tree().Path(parent, name)));
   directory_.FileMade(parent, name);
-  stats_.bytes += size;
+  stats_.bytes += from.size;
   ++stats_.copied_up;
   return absl::OkStatus();
 }

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "lib/layer/layer_directory.h"
-#include "lib/layer/overlay_view.h"
+#include "lib/layer/lower_layers.h"
 #include "lib/layer/unpack.h"
 
 namespace caisson::layer {
@@ -29,7 +29,7 @@ class HardLinks final {
                     absl::string_view target);
 
   // Makes the links whose targets were missing; call it after the last entry.
-  absl::Status Finish(OverlayView& lowers);
+  absl::Status Finish(LowerLayers& lowers);
 
  private:
   struct Pending {
@@ -43,9 +43,15 @@ class HardLinks final {
   absl::StatusOr<int> MakeLink(DirId from, const std::string& base, DirId to,
                                const std::string& name);
   absl::Status LinkToLower(const Pending& link, const LayerName& target,
-                           OverlayView& lowers);
+                           LowerLayers& lowers);
   absl::StatusOr<bool> IsHidden(const LayerName& target);
-  absl::Status CopyTo(const OverlayFile& file, DirId parent,
+  struct Source {  // a file of a lower layer
+    LowerLayers& lowers;
+    std::string dir;
+    std::string name;
+    uint64_t size;
+  };
+  absl::Status CopyTo(const Source& from, DirId parent,
                       const std::string& name);
   absl::StatusOr<bool> Exists(DirId parent, const std::string& name);
 

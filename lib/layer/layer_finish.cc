@@ -15,6 +15,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/file_attributes.h"
+#include "lib/layer/unpack_host.h"
 #include "lib/sys/open.h"
 #include "lib/sys/xattr.h"
 
@@ -25,7 +26,7 @@ constexpr uint64_t kHere = sys::kNoSymlinks | RESOLVE_NO_XDEV;
 
 class DirectoryFinisher final {
  public:
-  DirectoryFinisher(LayerDirectory& directory, OverlayView& lowers,
+  DirectoryFinisher(LayerDirectory& directory, LowerLayers& lowers,
                     const UnpackOptions& options, UnpackStats& stats)
       : directory_(directory),
         tree_(directory.tree()),
@@ -67,38 +68,36 @@ class DirectoryFinisher final {
     if (dir.before != nullptr && plain_ && !dir.has_entry && !replaced_[id]) {
       return Restore(fd.borrow(), *dir.before, path);
     }
-    if (dir.before != nullptr) RETURN_IF_ERROR(ClearXattrs(fd.borrow(), path));
+    if (dir.before != nullptr) {
+      RETURN_IF_ERROR(options_.host != nullptr
+                          ? options_.host->ClearXattrs(path)
+                          : ClearXattrs(fd.borrow(), path, options_.format));
+    }
     if (!dir.has_entry) RETURN_IF_ERROR(SetImpliedAttributes(id));
     if (options_.owner.has_value()) {
       SetOwner(*options_.owner, /*directory=*/true, dir.attributes);
     }
-    if (dir.opaque && !plain_) {
-      dir.attributes.xattrs.emplace_back(
-          absl::StrCat(OverlayXattrPrefix(options_.format), "opaque"), "y");
-    }
-    const absl::Status status = WriteAttributes(fd.borrow(), dir.attributes,
-                                                path, stats_.skipped_xattrs);
-    if (!status.ok()) return status;
-    return dir.opaque && !plain_ ? CheckOpaque(fd.borrow(), path)
-                                 : absl::OkStatus();
+    if (dir.opaque && !plain_) RETURN_IF_ERROR(MakeOpaque(fd.borrow(), path));
+    return WriteAttributes(fd.borrow(), dir.attributes, path,
+                           stats_.skipped_xattrs, options_.host);
   }
 
   // An attribute that may be missing elsewhere must not be here.
-  absl::Status CheckOpaque(BorrowedFd fd, const std::string& path) {
+  absl::Status MakeOpaque(BorrowedFd fd, const std::string& path) {
     const std::string key =
         absl::StrCat(OverlayXattrPrefix(options_.format), "opaque");
-    char value;
-    if (::fgetxattr(fd.get(), key.c_str(), &value, 1) == 1) {
-      return absl::OkStatus();
-    }
+    const int error = SetXattr(fd, path, key, "y", options_.host);
+    if (error == 0) return absl::OkStatus();
+    const bool refused = error == EPERM || error == ENOTSUP;
+    const absl::string_view hint =
+        options_.format == LayerFormat::kOverlayTrusted
+            ? "it needs CAP_SYS_ADMIN in the initial user namespace; without, "
+              "use kOverlayUser"
+            : "the file system has no user attributes";
     return ErrnoError(
-        EPERM, absl::StrCat("setxattr(", Quoted(path), ", ", Quoted(key), ")"),
-        {.step = "layer.unpack",
-         .path = path,
-         .hint = options_.format == LayerFormat::kOverlayTrusted
-                     ? "it needs CAP_SYS_ADMIN in the initial user namespace; "
-                       "without, use kOverlayUser"
-                     : "the file system has no user attributes"});
+        refused ? EPERM : error,
+        absl::StrCat("setxattr(", Quoted(path), ", ", Quoted(key), ")"),
+        {.step = "layer.unpack", .path = path, .hint = refused ? hint : ""});
   }
 
   // Of a directory without an entry: as in the lower layers, else the defaults
@@ -107,14 +106,13 @@ class DirectoryFinisher final {
     LayerDir& dir = tree_[id];
     if (plain_ || replaced_[id]) return absl::OkStatus();
     const std::string parent = id == kRootDir ? "" : tree_.Path(dir.parent);
+    const std::string name = id == kRootDir ? "." : dir.name;
     ASSIGN_OR_RETURN(const std::optional<OverlayFile> lower,
-                     lowers_.Find(parent, id == kRootDir ? "." : dir.name));
+                     lowers_.Find(parent, name));
     if (!lower.has_value() || !S_ISDIR(lower->status.st_mode)) {
       return absl::OkStatus();
     }
-    ASSIGN_OR_RETURN(dir.attributes,
-                     ReadAttributes(lower->dir, lower->name, lower->status,
-                                    options_.format));
+    ASSIGN_OR_RETURN(dir.attributes, lowers_.Attributes(parent, name));
     return absl::OkStatus();
   }
 
@@ -138,25 +136,9 @@ class DirectoryFinisher final {
     return absl::OkStatus();
   }
 
-  // What the directory had before and its entry does not mention.
-  absl::Status ClearXattrs(BorrowedFd fd, const std::string& path) {
-    ASSIGN_OR_RETURN(const std::vector<sys::Xattr> xattrs,
-                     sys::ReadXattrs(fd, path));
-    for (const auto& [key, value] : xattrs) {
-      if (!XattrKeyOnDisk(key, options_.format).has_value()) continue;
-      if (::fremovexattr(fd.get(), key.c_str()) != 0 && errno != ENODATA &&
-          errno != EPERM) {
-        return ErrnoError(
-            errno, absl::StrCat("removexattr(", Quoted(path), ", ", key, ")"),
-            {.step = "layer.unpack", .path = path});
-      }
-    }
-    return absl::OkStatus();
-  }
-
   LayerDirectory& directory_;
   LayerTree& tree_;
-  OverlayView& lowers_;
+  LowerLayers& lowers_;
   const UnpackOptions& options_;
   UnpackStats& stats_;
   const bool plain_;
@@ -166,7 +148,23 @@ class DirectoryFinisher final {
 
 }  // namespace
 
-absl::Status FinishDirectories(LayerDirectory& directory, OverlayView& lowers,
+absl::Status ClearXattrs(BorrowedFd fd, const std::string& path,
+                         LayerFormat format) {
+  ASSIGN_OR_RETURN(const std::vector<sys::Xattr> xattrs,
+                   sys::ReadXattrs(fd, path));
+  for (const auto& [key, value] : xattrs) {
+    if (!XattrKeyOnDisk(key, format).has_value()) continue;
+    if (::fremovexattr(fd.get(), key.c_str()) != 0 && errno != ENODATA &&
+        errno != EPERM) {
+      return ErrnoError(
+          errno, absl::StrCat("removexattr(", Quoted(path), ", ", key, ")"),
+          {.step = "layer.unpack", .path = path});
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FinishDirectories(LayerDirectory& directory, LowerLayers& lowers,
                                const UnpackOptions& options, UnpackStats& stats,
                                absl::FunctionRef<absl::Status()> report) {
   return DirectoryFinisher(directory, lowers, options, stats).Run(report);

@@ -11,6 +11,7 @@
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
 #include "lib/layer/layer_finish.h"
+#include "lib/layer/unpack_host.h"
 #include "lib/sys/directory.h"
 #include "lib/sys/remove_tree.h"
 
@@ -21,11 +22,12 @@ namespace {
 
 class OverlayWhiteouts final {
  public:
-  OverlayWhiteouts(LayerDirectory& directory, OverlayView& lowers,
-                   UnpackStats& stats)
+  OverlayWhiteouts(LayerDirectory& directory, LowerLayers& lowers,
+                   UnpackHost* host, UnpackStats& stats)
       : directory_(directory),
         tree_(directory.tree()),
         lowers_(lowers),
+        host_(host),
         stats_(stats) {}
 
   absl::Status Apply(absl::FunctionRef<absl::Status()> report) {
@@ -94,21 +96,33 @@ class OverlayWhiteouts final {
     }
     ASSIGN_OR_RETURN(const bool made, directory_.Materialize(dir));
     if (!made) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const BorrowedFd fd, directory_.Fd(dir));
-    if (::mknodat(fd.get(), name.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
+    ASSIGN_OR_RETURN(const int error, MakeWhiteout(dir, name));
+    if (error == 0) {
       ++stats_.whiteouts;
       return absl::OkStatus();
     }
     // A file of this layer hides by itself.
-    if (errno == EEXIST) return absl::OkStatus();
+    if (error == EEXIST) return absl::OkStatus();
     return directory_.Error(
-        errno, "mknodat", dir, name,
-        errno == EPERM ? "a whiteout is a character device 0:0" : "");
+        error, "mknodat", dir, name,
+        error == EPERM ? "a whiteout is a character device 0:0" : "");
+  }
+
+  // 0 or an errno.
+  absl::StatusOr<int> MakeWhiteout(DirId dir, const std::string& name) {
+    if (host_ != nullptr) {
+      return host_->MakeDevice(tree_.Path(dir, name), S_IFCHR, makedev(0, 0));
+    }
+    ASSIGN_OR_RETURN(const BorrowedFd fd, directory_.Fd(dir));
+    const int result =
+        ::mknodat(fd.get(), name.c_str(), S_IFCHR, makedev(0, 0));
+    return result == 0 ? 0 : errno;
   }
 
   LayerDirectory& directory_;
   LayerTree& tree_;
-  OverlayView& lowers_;
+  LowerLayers& lowers_;
+  UnpackHost* const host_;
   UnpackStats& stats_;
   std::vector<bool> hidden_;
 };
@@ -180,13 +194,13 @@ class PlainWhiteouts final {
 
 }  // namespace
 
-absl::Status ApplyWhiteouts(LayerDirectory& directory, OverlayView& lowers,
+absl::Status ApplyWhiteouts(LayerDirectory& directory, LowerLayers& lowers,
                             const UnpackOptions& options, UnpackStats& stats,
                             absl::FunctionRef<absl::Status()> report) {
   if (options.format == LayerFormat::kPlain) {
     return PlainWhiteouts(directory, stats).Apply(report);
   }
-  return OverlayWhiteouts(directory, lowers, stats).Apply(report);
+  return OverlayWhiteouts(directory, lowers, options.host, stats).Apply(report);
 }
 
 }  // namespace caisson::layer

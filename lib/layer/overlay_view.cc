@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "lib/base/errno_error.h"
 #include "lib/base/status_macros.h"
+#include "lib/layer/copy_up.h"
 #include "lib/layer/file_attributes.h"
 #include "lib/sys/directory.h"
 #include "lib/sys/open.h"
@@ -32,6 +33,11 @@ absl::StatusOr<bool> Lstat(BorrowedFd dir, const std::string& name,
   if (errno == ENOENT || errno == ENOTDIR) return false;
   return ErrnoError(errno, absl::StrCat("fstatat(layer, ", Quoted(name), ")"),
                     {.step = "layer.lower", .path = name});
+}
+
+absl::Status Gone(const std::string& name) {
+  return absl::NotFoundError(
+      absl::StrCat(Quoted(name), " is not in the lower layers"));
 }
 
 bool IsOpaque(BorrowedFd dir, LayerFormat format) {
@@ -169,6 +175,22 @@ absl::StatusOr<std::vector<OverlayFile>> OverlayView::List(
               return a.name < b.name;
             });
   return files;
+}
+
+absl::StatusOr<FileAttributes> OverlayView::Attributes(
+    const std::string& dir, const std::string& name) {
+  ASSIGN_OR_RETURN(const std::optional<OverlayFile> file, Find(dir, name));
+  if (!file.has_value()) return Gone(name);
+  return ReadAttributes(file->dir, file->name, file->status, format_);
+}
+
+absl::Status OverlayView::CopyUp(const std::string& dir,
+                                 const std::string& name, BorrowedFd to,
+                                 const std::string& to_name,
+                                 const std::string& path) {
+  ASSIGN_OR_RETURN(const std::optional<OverlayFile> file, Find(dir, name));
+  if (!file.has_value()) return Gone(name);
+  return layer::CopyUp(*file, to, to_name, format_, path);
 }
 
 absl::StatusOr<bool> OverlayView::IsClosed(const std::string& dir) {

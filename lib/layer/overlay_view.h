@@ -19,22 +19,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "caisson/unique_fd.h"
+#include "lib/layer/lower_layers.h"
 #include "lib/layer/unpack.h"
 
 namespace caisson::layer {
-
-struct OverlayFile {
-  BorrowedFd dir;  // of the layer that has it; valid until the next call
-  std::string name;
-  struct stat status;
-};
 
 // A character device 0:0.
 bool IsWhiteout(const struct stat& status);
 
 // Reads only, and follows no symbolic link. Keeps the directories on the way to
 // the one last asked for open, as long as these are few. Thread-compatible.
-class OverlayView final {
+class OverlayView final : public LowerLayers {
  public:
   // `roots` top first; nullopt if the layers are not known, then nothing is
   // ever found.
@@ -42,18 +37,24 @@ class OverlayView final {
               LayerFormat format)
       : roots_(roots), format_(format) {}
 
-  bool known() const { return roots_.has_value(); }
+  bool known() const override { return roots_.has_value(); }
 
-  // The file `name` ("." for itself) in the directory `dir` ("" for the root);
-  // nullopt if no layer has it or an upper one hides it.
-  absl::StatusOr<std::optional<OverlayFile>> Find(const std::string& dir,
-                                                  const std::string& name);
+  // LowerLayers:
+  absl::StatusOr<std::optional<OverlayFile>> Find(
+      const std::string& dir, const std::string& name) override;
+  absl::StatusOr<std::vector<OverlayFile>> List(
+      const std::string& dir) override {
+    return List(dir, UINT64_MAX);
+  }
+  absl::StatusOr<FileAttributes> Attributes(const std::string& dir,
+                                            const std::string& name) override;
+  absl::Status CopyUp(const std::string& dir, const std::string& name,
+                      BorrowedFd to, const std::string& to_name,
+                      const std::string& path) override;
 
-  // Everything in the directory `dir`, sorted by name; empty if there is no
-  // such directory. Whiteouts are listed, too, if they are what a layer has of
-  // a name. More than `limit` is RESOURCE_EXHAUSTED.
+  // The same; more than `limit` is RESOURCE_EXHAUSTED.
   absl::StatusOr<std::vector<OverlayFile>> List(const std::string& dir,
-                                                uint64_t limit = UINT64_MAX);
+                                                uint64_t limit);
 
   // Whether the directory `dir` would show nothing of layers further down: it
   // or one above it is opaque, or hides another file.

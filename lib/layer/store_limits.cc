@@ -10,7 +10,8 @@ DecompressOptions LayerDecompression(const LayerStoreOptions& limits) {
   return {.max_output_bytes = limits.max_layer_bytes,
           .max_output_bytes_name = "max_layer_bytes",
           .max_compression_ratio = limits.max_compression_ratio,
-          .max_window_bytes = limits.max_window_bytes};
+          .max_window_bytes = limits.max_window_bytes,
+          .unpacker = limits.unpacker.get()};
 }
 
 DecompressOptions SpoolDecompression(const LayerStoreOptions& limits) {
@@ -46,6 +47,7 @@ UnpackOptions LayerUnpacking(const LayerStoreOptions& limits) {
   if (limits.format == LayerStoreFormat::kOverlayUserxattrSingle) {
     options.owner = {.uid = ::geteuid(), .gid = ::getegid()};
   }
+  options.unpacker = limits.unpacker.get();
   return options;
 }
 

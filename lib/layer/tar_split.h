@@ -29,8 +29,17 @@ struct ZSTD_CCtx_s;
 
 namespace caisson::layer {
 
+// Is told of all bytes of a tar, in their order.
+class TarSplitSink : public TarObserver {
+ public:
+  // Raw(): bytes of the tar that are not file data.
+  // `length` bytes that are those of the file `path` from `offset` on.
+  virtual void Data(const std::string& path, uint64_t offset,
+                    uint64_t length) = 0;
+};
+
 // Thread-compatible.
-class TarSplitWriter final : public TarObserver {
+class TarSplitWriter final : public TarSplitSink {
  public:
   TarSplitWriter();
   ~TarSplitWriter() override;
@@ -38,10 +47,8 @@ class TarSplitWriter final : public TarObserver {
   // Makes the file `name` in `dir`, or empties it.
   absl::Status Create(BorrowedFd dir, const std::string& name);
 
-  // Bytes of the tar that are not file data.
   void Raw(absl::string_view bytes) override;
-  // `length` bytes that are those of the file `path` from `offset` on.
-  void Data(const std::string& path, uint64_t offset, uint64_t length);
+  void Data(const std::string& path, uint64_t offset, uint64_t length) override;
 
   // Writes what is buffered; the first error of all calls.
   absl::Status Finish();

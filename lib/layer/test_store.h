@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "lib/base/status_matchers.h"
 #include "lib/layer/test_image.h"
+#include "lib/layer/test_unpacker.h"
 
 namespace caisson::layer {
 
@@ -47,7 +48,12 @@ class StoreTest : public ::testing::Test {
   void TearDown() override;
 
   std::string StorePath() const { return temp_.path() + "/store"; }
-  LayerStoreOptions Options() const { return {.path = StorePath()}; }
+  LayerStoreOptions Options() const {
+    LayerStoreOptions options;
+    options.path = StorePath();
+    options.unpacker = TestUnpacker();
+    return options;
+  }
   LayerStore OpenStore() const;
 
   // Writes an archive below the temporary directory and returns its path.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "lib/base/status_macros.h"
+#include "lib/layer/test_unpacker.h"
 #include "lib/sys/mount.h"
 
 namespace caisson::layer {
@@ -14,7 +15,9 @@ namespace caisson::layer {
 absl::StatusOr<UnpackStats> Unpack(absl::string_view tar, const TestDir& dir,
                                    const UnpackOptions& options) {
   MemorySource source(tar);
-  return UnpackLayer(source, dir.fd(), options);
+  UnpackOptions used = options;
+  used.unpacker = TestUnpacker().get();
+  return UnpackLayer(source, dir.fd(), used);
 }
 
 absl::Status TestLayers::Add(absl::string_view tar) {

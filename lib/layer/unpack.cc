@@ -23,6 +23,8 @@
 #include "lib/layer/layer_finish.h"
 #include "lib/layer/overlay_view.h"
 #include "lib/layer/tar_data.h"
+#include "lib/layer/unpack_host.h"
+#include "lib/layer/unpacker.h"
 #include "lib/sys/file_size.h"
 
 namespace caisson::layer {
@@ -131,7 +133,8 @@ void LayerUnpacker::SetImpliedRootTime(const TarEntry& entry) {
 
 absl::StatusOr<UnpackStats> LayerUnpacker::Finish(
     std::optional<absl::Span<const BorrowedFd>> lowers) {
-  OverlayView view(lowers, options_.format);
+  OverlayView own(lowers, options_.format);
+  LowerLayers& view = options_.host != nullptr ? options_.host->lowers() : own;
   RETURN_IF_ERROR(Report());
   RETURN_IF_ERROR(links_->Finish(view));
   LayerTree& tree = directory_->tree();
@@ -276,7 +279,8 @@ absl::Status LayerUnpacker::ApplyFile(const TarEntry& entry, DirId parent,
   }));
   const std::string path = directory_->tree().Path(parent, base);
   RETURN_IF_ERROR(WriteData(entry, fd.borrow(), path));
-  return WriteAttributes(fd.borrow(), attributes, path, stats_.skipped_xattrs);
+  return WriteAttributes(fd.borrow(), attributes, path, stats_.skipped_xattrs,
+                         options_.host);
 }
 
 absl::Status LayerUnpacker::WriteData(const TarEntry& entry, BorrowedFd fd,
@@ -300,9 +304,15 @@ absl::Status LayerUnpacker::ApplySpecial(const TarEntry& entry, DirId parent,
     ++stats_.skipped_devices;
     return absl::OkStatus();
   }
+  const bool is_symlink = entry.type == TarType::kSymlink;
+  const std::string path = directory_->tree().Path(parent, base);
+  // Only the owner and times of a link take no path below /proc.
+  if (options_.host != nullptr && !(is_symlink && attributes.xattrs.empty())) {
+    return options_.host->WriteAttributes(path, is_symlink, attributes,
+                                          stats_.skipped_xattrs);
+  }
   ASSIGN_OR_RETURN(const BorrowedFd dir, directory_->Fd(parent));
-  return WriteAttributesAt(dir, base, entry.type == TarType::kSymlink,
-                           attributes, directory_->tree().Path(parent, base),
+  return WriteAttributesAt(dir, base, is_symlink, attributes, path,
                            stats_.skipped_xattrs);
 }
 
@@ -334,7 +344,12 @@ absl::StatusOr<bool> LayerUnpacker::MakeSpecial(const TarEntry& entry,
   }
   const absl::Status status =
       Create(parent, base, "mknodat", [&](BorrowedFd dir) {
-        return ::mknodat(dir.get(), base.c_str(), type | 0600, device);
+        if (options_.host == nullptr || type == S_IFIFO) {
+          return ::mknodat(dir.get(), base.c_str(), type | 0600, device);
+        }
+        errno = options_.host->MakeDevice(directory_->tree().Path(parent, base),
+                                          type | 0600, device);
+        return errno == 0 ? 0 : -1;
       });
   const std::optional<ErrorDetail> detail = GetErrorDetail(status);
   const bool may_skip = options_.format == LayerFormat::kOverlayUser ||
@@ -351,6 +366,7 @@ absl::StatusOr<bool> LayerUnpacker::MakeSpecial(const TarEntry& entry,
 
 absl::StatusOr<std::unique_ptr<LayerUnpack>> LayerUnpack::Open(
     BorrowedFd dir, const UnpackOptions& options) {
+  if (options.unpacker != nullptr) return options.unpacker->Open(dir, options);
   auto unpacker = std::make_unique<LayerUnpacker>(options);
   RETURN_IF_ERROR(unpacker->Open(dir));
   return unpacker;

@@ -68,6 +68,9 @@
 
 namespace caisson::layer {
 
+class UnpackHost;
+class Unpacker;
+
 // What the directory is to become; never guessed from the file system.
 enum class LayerFormat {
   // A lowerdir of overlayfs: whiteouts are character devices 0:0, opaque
@@ -118,12 +121,17 @@ struct UnpackOptions {
   // device nodes that it may not make.
   std::optional<LayerOwner> owner;
   // If set, is told of every byte of the tar (tar_split.h).
-  TarSplitWriter* split = nullptr;
+  TarSplitSink* split = nullptr;
 
   // Called about once per MiB of tar stream and, after its end, per thousand
   // directories and whiteouts, if set; an error stops the unpacking and is
   // returned.
   std::function<absl::Status(const UnpackProgress&)> progress;
+
+  // If set, does what this process may not (unpack_host.h).
+  UnpackHost* host = nullptr;
+  // If set, does everything instead of this process (unpacker.h).
+  const Unpacker* unpacker = nullptr;
 };
 
 struct UnpackStats {
