@@ -38,6 +38,22 @@ ABSL = [
     "absl_log_severity",
 ]
 
+# For the linkopts of a program that finds no library of the system at all, not even
+# libc. Some of them are in those of its dependencies, too.
+FULLY_STATIC = [
+    # Not by gold, which cannot make one that is loaded anywhere.
+    "-fuse-ld=bfd",
+    "-static-pie",
+    "-Wl,--start-group",
+    "-lstdc++",
+    "-lzstd",
+    "-llzma",
+    "-lbz2",
+    "-lz",
+] + ["-l" + library for library in ABSL] + [
+    "-Wl,--end-group",
+]
+
 # For the linkopts of a program that is started for each task anew: loading these as
 # shared libraries takes longer than what it does. They come before those of its
 # dependencies, of which --as-needed then leaves out what nothing asks for any more.

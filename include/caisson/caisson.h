@@ -13,6 +13,7 @@
 //   image_archive.h  images as files for other programs
 //   store_check.h    whether a store is what it should be
 //   tree_copy.h      files in and out of a container
+//   confined_unpacker.h  ConfinedUnpacker: layers of images nobody trusts
 //   root_fs.h        RootFs: the file system that a container sees
 //   mount.h          BindMount, TmpfsMount: what it mounts beside the image
 //   volume.h         VolumeStore: named directories that outlive containers
@@ -47,6 +48,7 @@
 
 #include "caisson/bundle.h"
 #include "caisson/cgroup.h"
+#include "caisson/confined_unpacker.h"
 #include "caisson/console.h"
 #include "caisson/container.h"
 #include "caisson/detached.h"
