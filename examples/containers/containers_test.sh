@@ -86,6 +86,8 @@ expect 0 '^busybox:latest$' containers import "$images/busybox.docker.tar"
 expect 0 '^b:1, busybox:latest$' containers import --name b:1 "$images/busybox.oci.tar"
 expect 0 'b:1.* linux/' containers images
 expect 0 '^b:1$' containers rmi b:1
+expect 0 '^busybox$' containers rmi busybox
+expect 0 'busybox:latest$' containers import --confined "$images/busybox.oci.tar"
 expect 1 'none.tar' containers import "$work/none.tar"
 
 # What an import shows, and a signal in the middle of it; not SIGINT, which a shell has

@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <iostream>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "caisson/confined_unpacker.h"
+#include "caisson/launcher.h"
 #include "examples/containers/arguments.h"
 #include "examples/containers/commands.h"
 #include "examples/containers/output.h"
@@ -90,11 +93,23 @@ class ProgressDisplay final {
 
 int Import(const Call& call) {
   std::string name;
+  bool confined = false;
   const auto words = call.Parse(
-      {Text(0, "name", "NAME[:TAG]", "instead of the archive's names", name)});
+      {Text(0, "name", "NAME[:TAG]", "instead of the archive's names", name),
+       Switch(0, "confined",
+              "decode layers in processes without rights, for images that "
+              "nobody trusts",
+              confined)});
+  std::optional<caisson::Launcher> launcher;
+  caisson::LayerStoreOptions options;
+  options.path = call.store;
   // A layer is decompressed, hashed and written at once, and two layers.
-  caisson::LayerStore layers = Check(
-      caisson::LayerStore::Open({.path = call.store, .import_threads = 3}));
+  options.import_threads = 3;
+  if (confined) {
+    launcher = Check(caisson::Launcher::Create());
+    options.unpacker = Check(caisson::ConfinedUnpacker::Create(*launcher));
+  }
+  caisson::LayerStore layers = Check(caisson::LayerStore::Open(options));
   CancelOnSignals();
   ProgressDisplay display;
   auto images = layers.Import(
