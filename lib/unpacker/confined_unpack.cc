@@ -214,6 +214,11 @@ class ConfinedUnpack final : public layer::LayerUnpack {
 absl::StatusOr<std::unique_ptr<layer::LayerUnpack>> OpenConfinedUnpack(
     const Confinement& confinement, BorrowedFd dir,
     const layer::UnpackOptions& options) {
+  if (options.owner.has_value()) {
+    return absl::FailedPreconditionError(
+        "ConfinedUnpacker: not for kOverlayUserxattrSingle, whose files belong "
+        "to the host's user");
+  }
   const uint64_t tree =
       std::min<uint64_t>(options.max_layer_memory, uint64_t{1} << 40);
   ASSIGN_OR_RETURN(
