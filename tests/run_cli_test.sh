@@ -80,7 +80,7 @@ expect "no image" 125 'no image' "$run"
 expect "unknown option" 125 '' "$run" --nonesuch
 expect "unknown user" 125 'user "nobody-here" is not in' in_container --user nobody-here busybox true
 expect "bad memory" 125 '--memory "1x": expected' in_container -m 1x busybox true
-expect "bad port" 125 '--publish "80": expected' in_container -p 80 busybox true
+expect "bad port" 125 '--publish "80x": expected' in_container -p 80x busybox true
 expect "missing volume" 125 '/no/such/source' in_container -v /no/such/source:/x busybox true
 expect "bad name" 125 'name' in_container --name 'a/b' busybox true
 printf 'no archive at all' >"$work/garbage.tar"
