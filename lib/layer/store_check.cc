@@ -139,12 +139,12 @@ class StoreChecker final {
   absl::StatusOr<bool> CheckDocuments(const ImageSummary& summary) {
     for (const std::string& digest : {summary.id, summary.manifest_digest}) {
       if (digest.empty()) continue;
-      auto text = index_.Document(digest);
-      const std::string actual = text.ok() ? Digest::Of(*text).str() : "";
-      if (actual == digest) continue;
+      const auto text = index_.DocumentOf(summary.id, digest);
+      if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
       // Removed meanwhile, or imported again with another manifest.
-      ASSIGN_OR_RETURN(const Image now, index_.Get(summary.id));
-      if (digest != now.id && digest != now.manifest_digest) continue;
+      if (text.ok() && !text->has_value()) continue;
+      const std::string actual = text.ok() ? Digest::Of(**text).str() : "";
+      if (actual == digest) continue;
       Report({.kind = StoreFinding::kDocumentDamaged,
               .subject = digest,
               .detail = text.ok() ? absl::StrCat("its digest is ", actual)

@@ -326,6 +326,23 @@ absl::StatusOr<std::string> StoreIndex::Document(absl::string_view digest) {
       absl::StrCat("there is no document ", digest, " in the store"));
 }
 
+absl::StatusOr<std::optional<std::string>> StoreIndex::DocumentOf(
+    absl::string_view image, absl::string_view digest) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // One statement sees one moment.
+  ASSIGN_OR_RETURN(
+      SqlQuery query,
+      db_.Query(
+          "SELECT digest IS NULL, content FROM images LEFT JOIN documents "
+          "ON digest=?1 WHERE id=?2 AND ?1 IN (id, manifest_digest)",
+          digest, image));
+  ASSIGN_OR_RETURN(const bool row, query.Next());
+  if (!row) return std::nullopt;
+  if (query.Int(0) == 0) return query.Text(1);
+  return absl::NotFoundError(
+      absl::StrCat("there is no document ", digest, " in the store"));
+}
+
 absl::StatusOr<Image> StoreIndex::Get(absl::string_view id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ASSIGN_OR_RETURN(auto transaction, SqlTransaction::Begin(db_, Kind::kRead));

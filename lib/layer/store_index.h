@@ -86,6 +86,10 @@ class StoreIndex final {
 
   // A configuration or manifest, byte for byte; NOT_FOUND if there is none.
   absl::StatusOr<std::string> Document(absl::string_view digest);
+  // The same of an image at one moment: nothing if there is no such image, or
+  // if its document is another one by now.
+  absl::StatusOr<std::optional<std::string>> DocumentOf(
+      absl::string_view image, absl::string_view digest);
 
   // The image without Image::config, which the caller parses from config_json.
   // Names are familiar and sorted. NOT_FOUND if there is none.
