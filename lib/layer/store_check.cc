@@ -217,13 +217,8 @@ class StoreChecker final {
 
   // An image has each layer in one format at least.
   absl::Status CheckRecorded(const Digest& chain_id, const std::string& image) {
-    for (const LayerStoreFormat format : kLayerStoreFormats) {
-      ASSIGN_OR_RETURN(const auto stored,
-                       index_.FindLayer(FormatName(format), chain_id));
-      if (stored.has_value()) return absl::OkStatus();
-    }
-    ASSIGN_OR_RETURN(const bool there, index_.HasImage(image));
-    if (!there || !unrecorded_.insert(chain_id).second) {
+    ASSIGN_OR_RETURN(const bool lacks, index_.LacksLayer(image, chain_id));
+    if (!lacks || !unrecorded_.insert(chain_id).second) {
       return absl::OkStatus();
     }
     report_.findings.push_back({.kind = StoreFinding::kLayerMissing,

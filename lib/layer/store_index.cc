@@ -316,6 +316,18 @@ absl::StatusOr<std::vector<Digest>> StoreIndex::ImagesWith(
   return images;
 }
 
+absl::StatusOr<bool> StoreIndex::LacksLayer(absl::string_view image,
+                                            const Digest& chain_id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // One statement sees one moment.
+  ASSIGN_OR_RETURN(
+      SqlQuery query,
+      db_.Query("SELECT 1 FROM image_layers WHERE image=?1 AND chain_id=?2 AND "
+                "NOT EXISTS (SELECT 1 FROM layers WHERE chain_id=?2) LIMIT 1",
+                image, chain_id.str()));
+  return query.Next();
+}
+
 absl::StatusOr<std::string> StoreIndex::Document(absl::string_view digest) {
   const std::lock_guard<std::mutex> lock(mutex_);
   ASSIGN_OR_RETURN(

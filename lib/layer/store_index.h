@@ -84,6 +84,11 @@ class StoreIndex final {
   // The ids of all images that have the layer.
   absl::StatusOr<std::vector<Digest>> ImagesWith(const Digest& chain_id);
 
+  // Whether the image is there and has this layer, which has no record in any
+  // format.
+  absl::StatusOr<bool> LacksLayer(absl::string_view image,
+                                  const Digest& chain_id);
+
   // A configuration or manifest, byte for byte; NOT_FOUND if there is none.
   absl::StatusOr<std::string> Document(absl::string_view digest);
   // The same of an image at one moment: nothing if there is no such image, or
